@@ -1,0 +1,259 @@
+//! Configuration: the difference between what is in force and what is wanted, as one record. A difference
+//! that would break a promise is refused with the names; capacity that shrinks below what is sold is a
+//! `Deficit`, recorded with it.
+
+use crate::calendar::Calendar;
+use crate::config::{AccessDef, Change, ConfigDef, CustomerDef, PoolDef, TierDef};
+use crate::decide::{Answer, Decided, Decision};
+use crate::record::{Configured, Deficit, DeficitRun, Record};
+use crate::refusal::{Code, Refusal};
+use crate::reservation::Reservation;
+use crate::state::State;
+use std::collections::BTreeSet;
+use tollway_model::{AccessId, CustomerId, Direction, PoolId, Slot, TierId};
+
+pub(crate) fn decide(state: &State, base: u64, wanted: &ConfigDef) -> Decided {
+    let refused = |message: String| Err(Refusal::new(Code::ConfigurationRefused, message));
+    if base != state.config.revision {
+        return refused(format!("made from revision {base}, in force is {}", state.config.revision));
+    }
+    if let Err(message) = check(wanted) {
+        return refused(message);
+    }
+    let mut changes = Vec::new();
+    let mut broken = Vec::new();
+    diff_pools(state, wanted, &mut changes, &mut broken);
+    diff_tiers(state, wanted, &mut changes);
+    diff_accesses(state, wanted, &mut changes, &mut broken);
+    diff_customers(state, wanted, &mut changes, &mut broken);
+    if !broken.is_empty() {
+        return refused(format!("would break promises: {}", broken.join("; ")));
+    }
+    let count = u32::try_from(changes.len()).unwrap_or(u32::MAX);
+    let answer = Answer::Configured { changes: count };
+    if changes.is_empty() {
+        return Ok(Decision { records: Vec::new(), answer });
+    }
+    let deficits = deficits(state, &changes);
+    let configured = Configured { revision: state.config.revision + 1, changes, deficits };
+    Ok(Decision { records: vec![Record::Configured(configured)], answer })
+}
+
+/// References and names, so that the state never holds a dangling one. Files are checked with line numbers
+/// before they come here; this is the engine's own guard.
+fn check(wanted: &ConfigDef) -> Result<(), String> {
+    let mut names = BTreeSet::new();
+    let all = [("pool", wanted.pools.iter().map(|p| &p.name).collect::<Vec<_>>())]
+        .into_iter()
+        .chain([("tier", wanted.tiers.iter().map(|t| &t.name).collect())])
+        .chain([("access", wanted.accesses.iter().map(|a| &a.name).collect())])
+        .chain([("customer", wanted.customers.iter().map(|c| &c.name).collect())]);
+    for (kind, list) in all {
+        for name in list {
+            if !names.insert((kind, name.as_str())) {
+                return Err(format!("{kind} {name} is named twice"));
+            }
+        }
+    }
+    for pool in &wanted.pools {
+        if pool.sell_share_ppm > 1_000_000 || pool.hold_share_ppm > 1_000_000 {
+            return Err(format!("pool {}: a share is at most 1000000 ppm", pool.name));
+        }
+    }
+    for tier in &wanted.tiers {
+        if !tier.tariff.is_bounded() || tier.shape.packet_bytes < 64 || tier.rate_min > tier.rate_max {
+            return Err(format!(
+                "tier {}: a price, the packet size or the rates are out of range",
+                tier.name
+            ));
+        }
+    }
+    for access in &wanted.accesses {
+        for direction in Direction::BOTH {
+            let side = access.side(direction);
+            if let Some(pool) = side.pools.iter().find(|pool| !names.contains(&("pool", pool.as_str()))) {
+                return Err(format!("access {}: there is no pool {pool}", access.name));
+            }
+            if !side.pools.contains(&access.price_pool) {
+                return Err(format!("access {}: its price pool is one of its pools both ways", access.name));
+            }
+        }
+    }
+    for customer in &wanted.customers {
+        for endpoint in &customer.endpoints {
+            if !names.contains(&("access", endpoint.access.as_str())) {
+                return Err(format!("customer {}: there is no access {}", customer.name, endpoint.access));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Live or not yet settled.
+fn open<'a>(state: &'a State) -> impl Iterator<Item = &'a Reservation> + 'a {
+    state.reservations.values().filter(|r| r.promise.is_live() || !r.settled)
+}
+
+fn names(of: impl Iterator<Item = tollway_model::ReservationId>) -> String {
+    let list: Vec<String> = of.take(8).map(|id| id.to_string()).collect();
+    list.join(", ")
+}
+
+fn diff_pools(state: &State, wanted: &ConfigDef, changes: &mut Vec<Change>, broken: &mut Vec<String>) {
+    for (id, def) in &state.config.pools {
+        if wanted.pools.iter().any(|p| p.name == def.name) {
+            continue;
+        }
+        let users = open(state).filter(|r| {
+            let route = state.routes.get(&r.access);
+            route.is_some_and(|route| route.up.contains(id) || route.down.contains(id))
+        });
+        let users = names(users.map(|r| r.id));
+        if users.is_empty() {
+            changes.push(Change::PoolRemoved(*id));
+        } else {
+            broken.push(format!("pool {} is used by {users}", def.name));
+        }
+    }
+    let mut next = state.config.next_pool;
+    for def in &wanted.pools {
+        match state.config.pool_id(&def.name) {
+            Some(id) if state.config.pools.get(&id) == Some(def) => {}
+            Some(id) => changes.push(Change::Pool(id, def.clone())),
+            None => {
+                next += 1;
+                changes.push(Change::Pool(PoolId(next), PoolDef::clone(def)));
+            }
+        }
+    }
+}
+
+fn diff_tiers(state: &State, wanted: &ConfigDef, changes: &mut Vec<Change>) {
+    for (id, tier) in &state.config.tiers {
+        if tier.on_sale && !wanted.tiers.iter().any(|t| t.name == tier.def.name) {
+            changes.push(Change::TierWithdrawn(*id));
+        }
+    }
+    let mut next = state.config.next_tier;
+    for def in &wanted.tiers {
+        match state.config.tier_id(&def.name).and_then(|id| state.config.tiers.get(&id).map(|t| (id, t))) {
+            Some((_, tier)) if tier.on_sale && *tier.def == *def => {}
+            Some((id, tier)) => changes.push(Change::Tier(id, tier.revision + 1, TierDef::clone(def))),
+            None => {
+                next += 1;
+                changes.push(Change::Tier(TierId(next), 1, TierDef::clone(def)));
+            }
+        }
+    }
+}
+
+fn diff_accesses(state: &State, wanted: &ConfigDef, changes: &mut Vec<Change>, broken: &mut Vec<String>) {
+    let users = |id: AccessId| names(open(state).filter(|r| r.access == id).map(|r| r.id));
+    for (id, def) in &state.config.accesses {
+        if wanted.accesses.iter().any(|a| a.name == def.name) {
+            continue;
+        }
+        let users = users(*id);
+        if users.is_empty() {
+            changes.push(Change::AccessRemoved(*id));
+        } else {
+            broken.push(format!("access {} is used by {users}", def.name));
+        }
+    }
+    let mut next = state.config.next_access;
+    for def in &wanted.accesses {
+        let Some(id) = state.config.access_id(&def.name) else {
+            next += 1;
+            changes.push(Change::Access(AccessId(next), AccessDef::clone(def)));
+            continue;
+        };
+        let Some(before) = state.config.accesses.get(&id).filter(|before| *before != def) else { continue };
+        let moved = before.enforcement_point != def.enforcement_point
+            || before.up != def.up
+            || before.down != def.down;
+        let users = users(id);
+        if moved && !users.is_empty() {
+            broken.push(format!("access {} is enforced elsewhere and used by {users}", def.name));
+        } else {
+            changes.push(Change::Access(id, def.clone()));
+        }
+    }
+}
+
+fn diff_customers(state: &State, wanted: &ConfigDef, changes: &mut Vec<Change>, broken: &mut Vec<String>) {
+    let users = |id: CustomerId, gone: &dyn Fn(&str) -> bool| {
+        let of = open(state).filter(|r| {
+            let access = state.config.accesses.get(&r.access);
+            r.customer == id && access.is_some_and(|a| gone(&a.name))
+        });
+        names(of.map(|r| r.id))
+    };
+    for (id, def) in &state.config.customers {
+        if wanted.customers.iter().any(|c| c.name == def.name) {
+            continue;
+        }
+        let users = users(*id, &|_| true);
+        if users.is_empty() {
+            changes.push(Change::CustomerRemoved(*id));
+        } else {
+            broken.push(format!("customer {} has {users}", def.name));
+        }
+    }
+    let mut next = state.config.next_customer;
+    for def in &wanted.customers {
+        let Some(id) = state.config.customer_id(&def.name) else {
+            next += 1;
+            changes.push(Change::Customer(CustomerId(next), CustomerDef::clone(def)));
+            continue;
+        };
+        let Some(before) = state.config.customers.get(&id).filter(|before| *before != def) else { continue };
+        let gone = |access: &str| {
+            before.currency != def.currency || !def.endpoints.iter().any(|endpoint| endpoint.access == access)
+        };
+        let users = users(id, &gone);
+        let wallet = tollway_billing::AccountId::wallet(id, before.currency);
+        if !users.is_empty() {
+            broken.push(format!("customer {} loses what {users} stand on", def.name));
+        } else if before.currency != def.currency && state.ledger.balance(wallet).0 != 0 {
+            broken.push(format!("customer {} has money in {}", def.name, before.currency));
+        } else {
+            changes.push(Change::Customer(id, def.clone()));
+        }
+    }
+}
+
+/// What the changed pools will have sold and not have.
+fn deficits(state: &State, changes: &[Change]) -> Vec<Deficit> {
+    let mut found = Vec::new();
+    for change in changes {
+        let Change::Pool(id, def) = change else { continue };
+        for direction in Direction::BOTH {
+            let Some(calendar) = state.calendars.get(&(*id, direction)) else { continue };
+            let mut shrunk: Calendar = calendar.clone();
+            shrunk.set_on_sale(def.on_sale(direction).0);
+            let runs = runs(
+                shrunk.excess().filter(|(slot, _)| *slot >= state.slot_length().slot_of(state.last_at).0),
+            );
+            if !runs.is_empty() {
+                found.push(Deficit { pool: *id, direction, runs });
+            }
+        }
+    }
+    found
+}
+
+fn runs(excess: impl Iterator<Item = (u64, u64)>) -> Vec<DeficitRun> {
+    let mut runs: Vec<DeficitRun> = Vec::new();
+    for (slot, bps) in excess {
+        match runs.last_mut() {
+            Some(run) if run.until == Slot(slot) => {
+                run.until = Slot(slot + 1);
+                run.excess_bps = run.excess_bps.max(bps);
+            }
+            Some(_) | None => {
+                runs.push(DeficitRun { from: Slot(slot), until: Slot(slot + 1), excess_bps: bps });
+            }
+        }
+    }
+    runs
+}

@@ -1,0 +1,65 @@
+//! Every bound of the engine, with its reason. A test reaches each of them.
+
+/// A quote holds a price, not capacity; a longer life would let prices be hoarded.
+pub const QUOTE_LIFE_MS: u64 = 120_000;
+
+/// A hold takes capacity without money moving; a longer life would let capacity be hoarded.
+pub const HOLD_LIFE_MS: u64 = 120_000;
+
+/// Unconfirmed holds one customer may have at once.
+pub const OPEN_HOLDS_MAX: usize = 16;
+
+/// Live quotes one customer may have at once: a quote is a record and costs memory.
+pub const OPEN_QUOTES_MAX: usize = 64;
+
+/// Flows one reservation may name.
+pub const FLOWS_MAX: usize = 8;
+
+/// How far ahead a window may end: calendars allocate a page per day.
+pub const HORIZON_MS: u64 = 92 * 86_400_000;
+
+/// Longest window.
+pub const WINDOW_MS_MAX: u64 = 31 * 86_400_000;
+
+/// Shortest window: below it not one poll of a meter is sure to fall inside.
+pub const WINDOW_MS_MIN: u64 = 5_000;
+
+/// Most payload bytes of one need: a petabyte, far above a link-month and far below overflow.
+pub const BYTES_MAX: u64 = 1_000_000_000_000_000;
+
+/// Highest rate a need may name: 10 Tbit/s, far below overflow.
+pub const RATE_BPS_MAX: u64 = 10_000_000_000_000;
+
+/// Price and rate segments of one reservation; a schedule must fit every adapter.
+pub const SEGMENTS_MAX: usize = tollway_model::schedule::SEGMENTS_MAX;
+
+/// Starts tried for a counter-offer "later": four a slot group over a day.
+pub const LATER_TRIES_MAX: usize = 512;
+
+/// How far ahead a counter-offer "later" looks.
+pub const LATER_AHEAD_MS: u64 = 86_400_000;
+
+/// A key's answer is kept so long.
+pub const KEY_LIFE_MS: u64 = 86_400_000;
+
+/// Keys one customer may have alive; each costs 48 bytes.
+pub const KEYS_PER_CUSTOMER_MAX: usize = 100_000;
+
+/// A refused leg is tried again after this.
+pub const LEG_RETRY_MS: u64 = 1_000;
+
+/// After a leg's end the last reading is awaited this long before the rest of the hold is given back: as
+/// long as an agent keeps readings.
+pub const SETTLE_MS_MAX: u64 = 6 * 3_600_000;
+
+/// A settled reservation stays known to the engine so long, to answer repeated verbs by name.
+pub const ENDED_KEPT_MS: u64 = 3_600_000;
+
+/// Reports in one batch of an adapter.
+pub const REPORTS_PER_BATCH_MAX: usize = 1_000;
+
+/// Past counter lives remembered per leg, so that a late reading of one is not taken for a new life.
+pub const PAST_INCARNATIONS_MAX: usize = 8;
+
+/// Longest reason text taken from an adapter or a person, in bytes.
+pub const REASON_BYTES_MAX: usize = 500;

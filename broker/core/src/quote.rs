@@ -1,0 +1,156 @@
+//! Quotes: a need becomes priced offers, or a refusal with offers that would fit.
+
+use crate::admission::{Ask, Lack, window_of};
+use crate::config::TierKind;
+use crate::decide::{Answer, Decided, Decision};
+use crate::limits;
+use crate::offer::{Need, Offer, Quote, QuoteRequest, Variant};
+use crate::record::Record;
+use crate::refusal::{Code, Refusal};
+use crate::state::{State, TierEntry};
+use tollway_model::{CustomerId, QuoteId, Schedule, TierId, Timestamp, Window};
+
+pub(crate) fn decide(state: &State, now: Timestamp, customer: CustomerId, request: &QuoteRequest) -> Decided {
+    if state.quotes_of.get(&customer).copied().unwrap_or(0) >= limits::OPEN_QUOTES_MAX {
+        let message = format!("{} quotes of this customer are open", limits::OPEN_QUOTES_MAX);
+        return Err(Refusal::new(Code::TooMany, message));
+    }
+    make(state, now, customer, request)
+}
+
+/// Quotes without the bound on open quotes; also used when an offer that is taken no longer fits.
+pub(crate) fn make(state: &State, now: Timestamp, customer: CustomerId, request: &QuoteRequest) -> Decided {
+    may_use(state, customer, request)?;
+    let window = window_of(now, request).map_err(|why| Refusal::new(Code::OutOfRange, why))?;
+    let tiers = tiers_of(state, request)?;
+    check_need(&tiers, request.need)?;
+    let asks: Vec<Ask<'_>> =
+        tiers.iter().map(|(id, tier)| ask(state, customer, request, *id, tier)).collect();
+    let mut offers: Vec<Offer> =
+        asks.iter().filter_map(|ask| ask.plan(window, request.need, Variant::AsAsked)).collect();
+    let is_counter = offers.is_empty();
+    if is_counter {
+        offers = asks.first().map_or_else(Vec::new, |ask| ask.counter_offers(window, request.need));
+    }
+    for (index, offer) in offers.iter_mut().enumerate() {
+        offer.index = u32::try_from(index).unwrap_or(u32::MAX);
+    }
+    let id = QuoteId(state.next_quote + 1);
+    let valid_until = now.plus_ms(limits::QUOTE_LIFE_MS);
+    let quote = Quote { id, customer, valid_until, request: request.clone(), offers, is_counter };
+    let answer = if is_counter {
+        let refusal = refuse(state, asks.first(), window, request.need, id, &quote.offers);
+        Answer::Counter(refusal, id)
+    } else {
+        Answer::Quote(id)
+    };
+    Ok(Decision { records: vec![Record::Quoted(quote)], answer })
+}
+
+fn ask<'a>(
+    state: &'a State,
+    customer: CustomerId,
+    request: &QuoteRequest,
+    tier: TierId,
+    entry: &'a TierEntry,
+) -> Ask<'a> {
+    let currency =
+        state.config.customers.get(&customer).map_or(entry.def.tariff.currency, |customer| customer.currency);
+    Ask {
+        state,
+        access: request.access,
+        direction: request.direction,
+        tier,
+        revision: entry.revision,
+        def: &entry.def,
+        currency,
+    }
+}
+
+/// A customer names only accesses that its configuration allows.
+fn may_use(state: &State, customer: CustomerId, request: &QuoteRequest) -> Result<(), Refusal> {
+    let access = state.config.accesses.get(&request.access);
+    let allowed = state.config.customers.get(&customer).is_some_and(|c| {
+        access.is_some_and(|access| c.endpoints.iter().any(|endpoint| endpoint.access == access.name))
+    });
+    if allowed {
+        return Ok(());
+    }
+    Err(Refusal::new(Code::EndpointNotAllowed, "this customer may not buy for that access"))
+}
+
+fn tiers_of<'a>(state: &'a State, request: &QuoteRequest) -> Result<Vec<(TierId, &'a TierEntry)>, Refusal> {
+    let tiers: Vec<_> = state
+        .config
+        .tiers
+        .iter()
+        .filter(|(id, tier)| {
+            let wanted = request.tier.is_none_or(|wanted| wanted == **id);
+            wanted && tier.on_sale && tier.def.kind != TierKind::Background
+        })
+        .map(|(id, tier)| (*id, tier))
+        .collect();
+    if tiers.is_empty() {
+        return Err(Refusal::new(Code::OutOfRange, "no tier that is on sale fits the request"));
+    }
+    Ok(tiers)
+}
+
+/// The need lies within what at least one of the tiers sells.
+fn check_need(tiers: &[(TierId, &TierEntry)], need: Need) -> Result<(), Refusal> {
+    let out_of_range = |message: String| Err(Refusal::new(Code::OutOfRange, message));
+    match need {
+        Need::Rate(rate) => {
+            let max = tiers.iter().map(|(_, t)| t.def.rate_max).max().unwrap_or_default();
+            let min = tiers.iter().map(|(_, t)| t.def.rate_min).min().unwrap_or_default();
+            if rate < min || rate > max || rate.0 > limits::RATE_BPS_MAX || rate.0 == 0 {
+                return out_of_range(format!("a rate is {min} to {max} here, {rate} was asked"));
+            }
+        }
+        Need::Bytes(bytes) => {
+            if bytes == 0 || bytes > limits::BYTES_MAX {
+                return out_of_range(format!("a transfer has 1 to {} bytes", limits::BYTES_MAX));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn refuse(
+    state: &State,
+    ask: Option<&Ask<'_>>,
+    window: Window,
+    need: Need,
+    quote: QuoteId,
+    offers: &[Offer],
+) -> Refusal {
+    let feasible = ask.is_some_and(|ask| ask.is_feasible_when_empty(window, need));
+    let (code, message) = if feasible {
+        let lack = match need {
+            Need::Rate(rate) => ask.and_then(|ask| ask.lack(&Schedule::constant(window, rate))),
+            Need::Bytes(_) => None,
+        };
+        (Code::CapacityExhausted, exhausted(state, lack.as_ref(), window))
+    } else {
+        let message = match need {
+            Need::Rate(_) => "no pool of this access ever sells that rate",
+            Need::Bytes(_) => "even with nothing else sold, these bytes do not fit before the deadline",
+        };
+        (Code::DeadlineInfeasible, message.to_owned())
+    };
+    Refusal { code, message, quote: Some(quote), offers: offers.to_vec(), missing: None }
+}
+
+/// In words: which pool, what is free, when it frees.
+pub(crate) fn exhausted(state: &State, lack: Option<&Lack>, window: Window) -> String {
+    let Some(lack) = lack else {
+        return "what is free before the deadline does not carry these bytes".to_owned();
+    };
+    let name = state.config.pools.get(&lack.pool).map_or("?", |p| p.name.as_str());
+    let seconds = lack.frees.ms_since(window.from) / 1000;
+    format!(
+        "pool {name} ({}) has {} free in this window; it frees {seconds} s after the asked start",
+        lack.direction.as_str(),
+        tollway_model::BitsPerSecond(lack.free_bps),
+    )
+}

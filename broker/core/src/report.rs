@@ -1,0 +1,81 @@
+//! Reports of adapters: late, repeated and stale ones leave no fact; readings are judged one by one, each
+//! seeing what the one before it changed.
+
+use crate::record::{Fact, Record, Reported};
+use crate::reservation::Reservation;
+use crate::state::State;
+use std::collections::BTreeMap;
+use tollway_model::{LegId, ReservationId, Timestamp};
+use tollway_policy::{PolicyReport, Report};
+
+pub(crate) struct Judged {
+    /// Absent when the batch was taken before.
+    pub record: Option<Record>,
+    /// Legs that the enforcement point holds and nobody wants: it is told to release them.
+    pub strangers: Vec<(LegId, u32)>,
+}
+
+pub(crate) fn decide(state: &State, now: Timestamp, point: &str, number: u64, reports: &[Report]) -> Judged {
+    if number <= state.last_batch(point) {
+        return Judged { record: None, strangers: Vec::new() };
+    }
+    let mut scratch: BTreeMap<ReservationId, Reservation> = BTreeMap::new();
+    let mut facts = Vec::with_capacity(reports.len());
+    let mut strangers = Vec::new();
+    for report in reports {
+        let leg = match report {
+            Report::Port(reading) => {
+                facts.push(Fact::Port(reading.clone()));
+                continue;
+            }
+            Report::Leg { leg, .. } => *leg,
+            Report::Usage(reading) => reading.leg,
+        };
+        let id = leg.reservation;
+        if !scratch.contains_key(&id) {
+            let known = state.reservations.get(&id).filter(|r| {
+                let access = state.config.accesses.get(&r.access);
+                leg.index == 0 && access.is_some_and(|a| a.enforcement_point == point)
+            });
+            match known {
+                Some(reservation) => {
+                    scratch.insert(id, reservation.clone());
+                }
+                None => {
+                    if let Report::Leg { attempt, report: PolicyReport::Active { .. }, .. } = report {
+                        strangers.push((leg, *attempt));
+                    }
+                    continue;
+                }
+            }
+        }
+        let Some(reservation) = scratch.get_mut(&id) else { continue };
+        if let Some(fact) = judge(state, reservation, report) {
+            reservation.fold_fact(now, &fact);
+            facts.push(fact);
+        }
+    }
+    let reported = Reported { enforcement_point: point.to_owned(), number, facts };
+    Judged { record: Some(Record::Reported(reported)), strangers }
+}
+
+fn judge(state: &State, reservation: &Reservation, report: &Report) -> Option<Fact> {
+    match report {
+        Report::Port(reading) => Some(Fact::Port(reading.clone())),
+        Report::Usage(reading) => reservation.judge(reading, state.slot_length()).map(Fact::Usage),
+        Report::Leg { leg, attempt, report } => {
+            let stale =
+                *attempt != reservation.leg.attempt && !matches!(report, PolicyReport::Removed { .. });
+            // A removal of an older attempt says nothing about the one that was asked for after it.
+            let old_removal = matches!(report, PolicyReport::Removed { .. })
+                && *attempt < reservation.leg.attempt
+                && reservation.promise.is_live();
+            let settled =
+                reservation.settled && reservation.leg.state == crate::reservation::LegState::Absent;
+            if stale || old_removal || settled || *attempt > reservation.leg.attempt {
+                return None;
+            }
+            Some(Fact::Leg { leg: *leg, attempt: *attempt, report: report.clone() })
+        }
+    }
+}

@@ -1,0 +1,531 @@
+//! A reservation: three orthogonal things, never one enum. The *promise* (what the customer was told), the
+//! *leg* (what the enforcement point does), the *money* (four sums of the ledger). The same fold serves the
+//! engine and the projections, so that what is read is what was decided.
+
+use crate::config::AccessDef;
+use crate::limits;
+use crate::offer::{Offer, Terms, Variant};
+use crate::record::{Ended, Fact, Held, Record, UsageFact};
+use minicbor::{Decode, Encode};
+use tollway_billing::{ChargeLine, HoldId, Unit};
+use tollway_model::{
+    AccessId, Amount, CustomerId, Direction, Flow, LegId, Micros, ReservationId, Schedule, Slot, SlotLength,
+    TierId, Timestamp, Window,
+};
+use tollway_policy::{DesiredLeg, PolicyReport, Reading, Side, SlotReading};
+
+#[derive(Clone, Copy, PartialEq, Eq, Encode, Decode, Debug)]
+#[cbor(index_only)]
+pub enum EndReason {
+    /// The window came to its end.
+    #[n(0)]
+    Completed,
+    #[n(1)]
+    Cancelled,
+    /// The hold was not confirmed in time.
+    #[n(2)]
+    Expired,
+    /// It could not be kept: never installed within the tier's grace.
+    #[n(3)]
+    Terminated,
+}
+
+impl EndReason {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            EndReason::Completed => "completed",
+            EndReason::Cancelled => "cancelled",
+            EndReason::Expired => "expired",
+            EndReason::Terminated => "terminated",
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Encode, Decode, Debug)]
+pub enum Promise {
+    #[n(0)]
+    Held {
+        #[n(0)]
+        expires: Timestamp,
+    },
+    #[n(1)]
+    Booked,
+    #[n(2)]
+    Running,
+    #[n(3)]
+    Ended {
+        #[n(0)]
+        reason: EndReason,
+        #[n(1)]
+        at: Timestamp,
+    },
+}
+
+impl Promise {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Promise::Held { .. } => "held",
+            Promise::Booked => "booked",
+            Promise::Running => "running",
+            Promise::Ended { .. } => "ended",
+        }
+    }
+
+    pub const fn is_live(self) -> bool {
+        !matches!(self, Promise::Ended { .. })
+    }
+
+    pub const fn is_confirmed(self) -> bool {
+        matches!(self, Promise::Booked | Promise::Running)
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Encode, Decode, Debug)]
+pub enum LegState {
+    #[n(0)]
+    Absent,
+    #[n(1)]
+    Sent,
+    #[n(2)]
+    Accepted,
+    #[n(3)]
+    Active,
+    #[n(4)]
+    Removing,
+    /// Was active and is not.
+    #[n(5)]
+    Lost,
+    /// The device said no; it is asked again until the tier's grace is over.
+    #[n(6)]
+    Refused,
+}
+
+impl LegState {
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            LegState::Absent => "absent",
+            LegState::Sent => "sent",
+            LegState::Accepted => "accepted",
+            LegState::Active => "active",
+            LegState::Removing => "removing",
+            LegState::Lost => "lost",
+            LegState::Refused => "refused",
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Encode, Decode, Debug)]
+pub struct Leg {
+    #[n(0)]
+    pub state: LegState,
+    #[n(1)]
+    pub attempt: u32,
+    /// Since when it is in this state.
+    #[n(2)]
+    pub since: Timestamp,
+    /// Why, for `Lost` and `Refused`.
+    #[n(3)]
+    pub reason: Option<String>,
+    #[n(4)]
+    pub was_active: bool,
+}
+
+/// Where the meter stands.
+#[derive(Clone, PartialEq, Eq, Encode, Decode, Debug)]
+pub struct Meter {
+    #[n(0)]
+    pub incarnation: u64,
+    #[n(1)]
+    pub seq: u64,
+    #[n(2)]
+    pub sold: Reading,
+    #[n(3)]
+    pub reverse: Reading,
+    /// Readings account for all time before this.
+    #[n(4)]
+    pub covered_until: Timestamp,
+    /// The slot of the last reading, and what of it was kept and charged.
+    #[n(5)]
+    pub slot: Slot,
+    #[n(6)]
+    pub slot_kept_ms: u64,
+    #[n(7)]
+    pub slot_charged_bytes: u64,
+    #[n(8)]
+    pub excused_ms: u64,
+    #[n(9)]
+    pub seen: bool,
+    #[n(10)]
+    pub last_seen: bool,
+    /// Layer-3 bytes over all lives of the counters.
+    #[n(11)]
+    pub metered_bytes: u64,
+    #[n(12)]
+    pub metered_reverse_bytes: u64,
+    #[n(13)]
+    pub past: Vec<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Encode, Decode, Debug, Default)]
+pub struct Money {
+    /// Still reserved.
+    #[n(0)]
+    pub held: Micros,
+    #[n(1)]
+    pub posted: Micros,
+    #[n(2)]
+    pub voided: Micros,
+    #[n(3)]
+    pub refunded: Micros,
+}
+
+#[derive(Clone, PartialEq, Eq, Encode, Decode, Debug)]
+pub struct Reservation {
+    #[n(0)]
+    pub id: ReservationId,
+    #[n(1)]
+    pub customer: CustomerId,
+    #[n(2)]
+    pub access: AccessId,
+    #[n(3)]
+    pub tier: TierId,
+    #[n(4)]
+    pub tier_revision: u32,
+    #[n(5)]
+    pub direction: Direction,
+    #[n(6)]
+    pub window: Window,
+    /// Promised IP rate by time.
+    #[n(7)]
+    pub schedule: Schedule,
+    #[n(8)]
+    pub bytes: Option<u64>,
+    #[n(9)]
+    pub terms: Terms,
+    #[n(10)]
+    pub line: ChargeLine,
+    /// What was held at the start: the most that is ever charged.
+    #[n(11)]
+    pub total: Amount,
+    #[n(12)]
+    pub promise: Promise,
+    #[n(13)]
+    pub leg: Leg,
+    #[n(14)]
+    pub flows: Vec<Flow>,
+    #[n(15)]
+    pub meter: Meter,
+    #[n(16)]
+    pub money: Money,
+    #[n(17)]
+    pub settled: bool,
+    #[n(18)]
+    pub created: Timestamp,
+    #[n(19)]
+    pub variant: Variant,
+}
+
+impl Reservation {
+    /// The reservation that a `Held` record makes.
+    pub fn open(at: Timestamp, held: &Held) -> Reservation {
+        let offer: &Offer = &held.offer;
+        Reservation {
+            id: held.reservation,
+            customer: held.customer,
+            access: offer.access,
+            tier: offer.tier,
+            tier_revision: offer.tier_revision,
+            direction: offer.direction,
+            window: offer.window,
+            schedule: offer.schedule.clone(),
+            bytes: offer.bytes,
+            terms: offer.terms,
+            line: offer.charge_line(),
+            total: offer.total,
+            promise: Promise::Held { expires: held.expires },
+            leg: Leg { state: LegState::Absent, attempt: 0, since: at, reason: None, was_active: false },
+            flows: Vec::new(),
+            meter: Meter {
+                incarnation: 0,
+                seq: 0,
+                sold: Reading::default(),
+                reverse: Reading::default(),
+                covered_until: offer.window.from,
+                slot: Slot(0),
+                slot_kept_ms: 0,
+                slot_charged_bytes: 0,
+                excused_ms: 0,
+                seen: false,
+                last_seen: false,
+                metered_bytes: 0,
+                metered_reverse_bytes: 0,
+                past: Vec::new(),
+            },
+            money: Money { held: offer.total.micros, ..Money::default() },
+            settled: false,
+            created: at,
+            variant: offer.variant,
+        }
+    }
+
+    pub const fn hold_id(&self) -> HoldId {
+        HoldId { reservation: self.id, n: 0 }
+    }
+
+    pub const fn leg_id(&self) -> LegId {
+        LegId { reservation: self.id, index: 0 }
+    }
+
+    /// Whether every record about money has come: nothing more can be charged.
+    pub fn may_settle(&self) -> bool {
+        let Promise::Ended { .. } = self.promise else { return false };
+        if self.settled {
+            return false;
+        }
+        self.meter.last_seen || (self.leg.state == LegState::Absent && !self.leg.was_active)
+    }
+
+    /// Most that the charge line may come to: what it has posted and what is still held.
+    fn cap(&self) -> Micros {
+        Micros(self.line.posted().0 + self.money.held.0)
+    }
+
+    /// What the enforcement point should make so.
+    pub fn desired(&self, access: &AccessDef) -> DesiredLeg {
+        let packet = self.terms.shape.packet_bytes;
+        let sold = self.schedule.map_rates(|rate| rate.class_rate(packet));
+        let back = self.schedule.map_rates(|rate| rate.return_path().class_rate(packet));
+        let (up, down) = match self.direction {
+            Direction::Up => (sold, back),
+            Direction::Down => (back, sold),
+        };
+        DesiredLeg {
+            leg: self.leg_id(),
+            attempt: self.leg.attempt,
+            enforcement_point: access.enforcement_point.clone(),
+            direction: self.direction,
+            up: Side { port: access.up.port.clone(), schedule: up },
+            down: Side { port: access.down.port.clone(), schedule: down },
+            flows: self.flows.clone(),
+            shape: self.terms.shape,
+            valid_until: self.window.until,
+        }
+    }
+
+    /// Judges one reading. `None` for what changes nothing: repeats, readings of past lives, lies about the
+    /// future.
+    pub fn judge(&self, reading: &SlotReading, slot_length: SlotLength) -> Option<UsageFact> {
+        let same_life = reading.incarnation == self.meter.incarnation;
+        if self.settled
+            || reading.leg != self.leg_id()
+            || reading.attempt > self.leg.attempt
+            || (same_life && reading.seq <= self.meter.seq)
+            || self.meter.past.contains(&reading.incarnation)
+        {
+            return None;
+        }
+        let continues = same_life && reading.sold.bytes >= self.meter.sold.bytes;
+        let delivered =
+            if continues { reading.sold.bytes - self.meter.sold.bytes } else { reading.sold.bytes };
+        let reverse = if same_life && reading.reverse.bytes >= self.meter.reverse.bytes {
+            reading.reverse.bytes - self.meter.reverse.bytes
+        } else {
+            reading.reverse.bytes
+        };
+        let slot = slot_length.window_of(reading.slot);
+        let in_slot = slot.intersect(self.window);
+        let same_slot = reading.slot == self.meter.slot;
+        let promised = if same_slot {
+            self.schedule.bytes_in(in_slot).saturating_sub(self.meter.slot_charged_bytes)
+        } else {
+            self.schedule.bytes_in(Window::new(self.meter.covered_until.min(slot.from), slot.until))
+        };
+        let kept_before = if same_slot { self.meter.slot_kept_ms } else { 0 };
+        let segment = self.line.segment_at(in_slot.from);
+        let active = match segment {
+            Some(_) => u64::from(reading.active_ms).min(in_slot.len_ms().saturating_sub(kept_before)),
+            None => 0,
+        };
+        let unseen = !reading.seen && !self.meter.seen;
+        let budget = self.terms.unseen_free_ms.saturating_sub(self.meter.excused_ms);
+        let excused = if unseen { active.min(budget) } else { 0 };
+        let kept = active - excused;
+        let charged_bytes = if active == 0 { 0 } else { delivered.min(promised) };
+        let index = segment.unwrap_or(0);
+        Some(UsageFact {
+            reading: reading.clone(),
+            delivered_bytes: delivered,
+            reverse_bytes: reverse,
+            promised_bytes: promised,
+            kept_ms: kept,
+            excused_ms: excused,
+            charged_bytes,
+            segment: u32::try_from(index).unwrap_or(0),
+            posted: self.line.preview(index, kept, charged_bytes, self.cap()),
+        })
+    }
+
+    /// Applies one record that names this reservation.
+    pub fn fold(&mut self, at: Timestamp, record: &Record) {
+        match record {
+            Record::HoldExpired { .. } => {
+                self.end(at, EndReason::Expired);
+                self.settle(self.money.held);
+            }
+            Record::Confirmed { .. } => {
+                self.promise = if at >= self.window.from { Promise::Running } else { Promise::Booked };
+                self.send(at);
+            }
+            Record::FlowsBound { flows, .. } => {
+                self.flows.clone_from(flows);
+                self.meter.seen = false;
+                if self.promise.is_confirmed() {
+                    self.leg.attempt += 1;
+                    if !matches!(self.leg.state, LegState::Active | LegState::Lost) {
+                        self.set_leg(at, LegState::Sent, None);
+                    }
+                }
+            }
+            Record::Started { .. } => self.promise = Promise::Running,
+            Record::LegRetried { attempt, .. } => {
+                self.leg.attempt = *attempt;
+                self.set_leg(at, LegState::Sent, None);
+            }
+            Record::Ended(ended) => self.fold_ended(at, ended),
+            Record::Settled { voided, .. } => self.settle(*voided),
+            Record::MarketMade(_)
+            | Record::Configured(_)
+            | Record::Quoted(_)
+            | Record::Held(_)
+            | Record::Reported(_)
+            | Record::ToppedUp { .. }
+            | Record::Answered(_) => {}
+        }
+    }
+
+    /// Applies one fact of a report batch that names this reservation.
+    pub fn fold_fact(&mut self, at: Timestamp, fact: &Fact) {
+        match fact {
+            Fact::Leg { report, .. } => self.fold_report(at, report),
+            Fact::Usage(usage) => self.fold_usage(usage),
+            Fact::Port(_) => {}
+        }
+    }
+
+    fn fold_ended(&mut self, at: Timestamp, ended: &Ended) {
+        self.end(at, ended.reason);
+        self.money.posted.0 += ended.fee.0;
+        self.money.held.0 -= ended.fee.0;
+        if !matches!(self.leg.state, LegState::Absent) {
+            self.set_leg(at, LegState::Removing, None);
+        }
+    }
+
+    fn fold_report(&mut self, at: Timestamp, report: &PolicyReport) {
+        let removing = self.leg.state == LegState::Removing;
+        match report {
+            PolicyReport::Removed { .. } if removing => self.set_leg(at, LegState::Absent, None),
+            PolicyReport::Removed { at: when } if *when >= self.window.until => {
+                self.set_leg(*when, LegState::Absent, None);
+            }
+            PolicyReport::Removed { at: when } => {
+                self.set_leg(*when, LegState::Lost, Some("removed by the enforcement point".to_owned()));
+            }
+            PolicyReport::Accepted
+            | PolicyReport::Active { .. }
+            | PolicyReport::Refused { .. }
+            | PolicyReport::Lost { .. }
+                if removing || self.leg.state == LegState::Absent => {}
+            PolicyReport::Accepted => {
+                if matches!(self.leg.state, LegState::Sent | LegState::Refused) {
+                    self.set_leg(at, LegState::Accepted, None);
+                }
+            }
+            PolicyReport::Active { at: when } => {
+                self.leg.was_active = true;
+                if self.leg.state != LegState::Active {
+                    self.set_leg(*when, LegState::Active, None);
+                }
+            }
+            PolicyReport::Refused { reason } if self.leg.state == LegState::Active => {
+                self.set_leg(at, LegState::Lost, Some(clip(reason)));
+            }
+            PolicyReport::Refused { reason } => self.set_leg(at, LegState::Refused, Some(clip(reason))),
+            PolicyReport::Lost { at: when, reason } => {
+                self.set_leg(*when, LegState::Lost, Some(clip(reason)))
+            }
+        }
+    }
+
+    fn fold_usage(&mut self, usage: &UsageFact) {
+        let reading = &usage.reading;
+        let meter = &mut self.meter;
+        if reading.incarnation != meter.incarnation {
+            if meter.seq > 0 {
+                if meter.past.len() == limits::PAST_INCARNATIONS_MAX {
+                    meter.past.remove(0);
+                }
+                meter.past.push(meter.incarnation);
+            }
+            meter.incarnation = reading.incarnation;
+        }
+        meter.seq = reading.seq;
+        meter.sold = reading.sold;
+        meter.reverse = reading.reverse;
+        if reading.slot != meter.slot {
+            meter.slot = reading.slot;
+            meter.slot_kept_ms = 0;
+            meter.slot_charged_bytes = 0;
+        }
+        meter.slot_kept_ms += usage.kept_ms + usage.excused_ms;
+        meter.slot_charged_bytes += usage.charged_bytes;
+        meter.excused_ms += usage.excused_ms;
+        meter.seen |= reading.seen;
+        meter.last_seen |= reading.last;
+        meter.metered_bytes = meter.metered_bytes.saturating_add(usage.delivered_bytes);
+        meter.metered_reverse_bytes = meter.metered_reverse_bytes.saturating_add(usage.reverse_bytes);
+        // The end of the slot; a slot is at most an hour, so its own length is not needed to be monotone.
+        meter.covered_until = meter.covered_until.max(reading.at.min(self.window.until));
+        let cap = self.cap();
+        let posted = self.line.accrue(usage.segment as usize, usage.kept_ms, usage.charged_bytes, cap);
+        assert_eq!(posted, usage.posted, "a usage fact posts what its line says: {}", self.id);
+        self.money.posted.0 += posted.0;
+        self.money.held.0 -= posted.0;
+    }
+
+    fn send(&mut self, at: Timestamp) {
+        self.leg.attempt += 1;
+        self.set_leg(at, LegState::Sent, None);
+    }
+
+    fn end(&mut self, at: Timestamp, reason: EndReason) {
+        self.promise = Promise::Ended { reason, at };
+    }
+
+    fn settle(&mut self, voided: Micros) {
+        self.money.voided.0 += voided.0;
+        self.money.held.0 -= voided.0;
+        self.settled = true;
+        assert_eq!(self.money.held, Micros::ZERO, "a settled reservation holds nothing: {}", self.id);
+    }
+
+    fn set_leg(&mut self, at: Timestamp, state: LegState, reason: Option<String>) {
+        self.leg.state = state;
+        self.leg.since = at;
+        self.leg.reason = reason;
+    }
+}
+
+/// Bounds a text that came from outside, at a character boundary.
+pub fn clip(text: &str) -> String {
+    let mut end = text.len().min(limits::REASON_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
+
+/// Unit that a charge is counted in, for readers outside.
+pub const fn unit_of(terms: &Terms) -> Unit {
+    terms.charge_by.unit()
+}

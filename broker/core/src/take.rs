@@ -1,0 +1,142 @@
+//! Taking an offer: the hold. It re-checks capacity and money in one step and answers with offers, never
+//! with another price.
+
+use crate::admission::Ask;
+use crate::decide::{Answer, Decided, Decision};
+use crate::limits;
+use crate::offer::Offer;
+use crate::quote;
+use crate::record::{Held, Record};
+use crate::refusal::{Code, Refusal};
+use crate::state::State;
+use tollway_billing::AccountId;
+use tollway_billing::ledger::Error;
+use tollway_model::{Amount, CustomerId, OfferId, ReservationId, Timestamp};
+
+pub(crate) fn decide(state: &State, now: Timestamp, customer: CustomerId, id: OfferId) -> Decided {
+    let quote = state
+        .quotes
+        .get(&id.quote)
+        .filter(|quote| quote.customer == customer)
+        .ok_or_else(|| Refusal::new(Code::QuoteExpired, "the quote is over, was taken, or never was"))?;
+    let offer = quote
+        .offers
+        .iter()
+        .find(|offer| offer.index == id.index)
+        .ok_or_else(|| Refusal::new(Code::NotFound, "the quote has no such offer"))?;
+    if now > quote.valid_until || offer.window.until <= now {
+        return Err(Refusal::new(Code::QuoteExpired, "the quote is over"));
+    }
+    let open = state.open_holds.get(&customer).map_or(0, std::collections::BTreeSet::len);
+    if open >= limits::OPEN_HOLDS_MAX {
+        let message = format!("{} unconfirmed holds of this customer are open", limits::OPEN_HOLDS_MAX);
+        return Err(Refusal::new(Code::TooMany, message));
+    }
+    if let Some(refused) = no_longer_fits(state, now, customer, &quote.request, offer) {
+        return refused;
+    }
+    check_hold_share(state, customer, offer)?;
+    check_funds(state, customer, offer)?;
+    let reservation = ReservationId(state.next_reservation + 1);
+    let expires = now.plus_ms(limits::HOLD_LIFE_MS).min(offer.window.until);
+    let held = Held { reservation, customer, quote: id.quote, offer: offer.clone(), expires };
+    Ok(Decision { records: vec![Record::Held(held)], answer: Answer::Reservation(reservation) })
+}
+
+/// `Some` when capacity went since the quote: a refusal with fresh offers, for the same request.
+fn no_longer_fits(
+    state: &State,
+    now: Timestamp,
+    customer: CustomerId,
+    request: &crate::offer::QuoteRequest,
+    offer: &Offer,
+) -> Option<Decided> {
+    let def = state.config.tier_revision(offer.tier, offer.tier_revision)?;
+    let ask = Ask {
+        state,
+        access: offer.access,
+        direction: offer.direction,
+        tier: offer.tier,
+        revision: offer.tier_revision,
+        def,
+        currency: offer.total.currency,
+    };
+    let lack = ask.lack(&offer.schedule)?;
+    let message = quote::exhausted(state, Some(&lack), offer.window);
+    let again = quote::make(state, now, customer, request);
+    Some(match again {
+        Ok(Decision { records, answer }) => {
+            let (id, offers) = match records.first() {
+                Some(Record::Quoted(quote)) => (quote.id, quote.offers.clone()),
+                Some(_) | None => return Some(Ok(Decision { records, answer })),
+            };
+            let refusal =
+                Refusal { code: Code::CapacityExhausted, message, quote: Some(id), offers, missing: None };
+            Ok(Decision { records, answer: Answer::Counter(refusal, id) })
+        }
+        Err(_) => Err(Refusal::new(Code::CapacityExhausted, message)),
+    })
+}
+
+/// Beyond its first, one customer's unconfirmed holds take at most a share of what is on sale in a slot.
+fn check_hold_share(state: &State, customer: CustomerId, offer: &Offer) -> Result<(), Refusal> {
+    let Some(open) = state.open_holds.get(&customer).filter(|open| !open.is_empty()) else { return Ok(()) };
+    let packet = offer.terms.shape.packet_bytes;
+    for (pool, side, slots, class) in
+        state.commitments(offer.access, offer.direction, &offer.schedule, packet)
+    {
+        let Some(def) = state.config.pools.get(&pool) else { continue };
+        let share = def.on_sale(side).share_ppm(def.hold_share_ppm).0;
+        for slot in slots {
+            let at = state.slot_length().start_of(tollway_model::Slot(slot));
+            let window = state.slot_length().window_of(tollway_model::Slot(slot));
+            let held: u64 = open
+                .iter()
+                .filter_map(|id| state.reservations.get(id))
+                .filter(|r| r.window.overlaps(window) && uses(state, r.access, side, pool))
+                .map(|r| {
+                    let rate = r.schedule.rate_at(at.max(r.window.from));
+                    let rate = if side == r.direction { rate } else { rate.return_path() };
+                    rate.class_rate(r.terms.shape.packet_bytes).0
+                })
+                .sum();
+            if held + class > share {
+                let message = format!(
+                    "unconfirmed holds of this customer may take {} of pool {} in a slot",
+                    tollway_model::BitsPerSecond(share),
+                    def.name
+                );
+                return Err(Refusal::new(Code::HoldShare, message));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn uses(
+    state: &State,
+    access: tollway_model::AccessId,
+    side: tollway_model::Direction,
+    pool: tollway_model::PoolId,
+) -> bool {
+    state.routes.get(&access).is_some_and(|route| route.pools(side).contains(&pool))
+}
+
+/// The gate: `available(account) ≥ amount`.
+fn check_funds(state: &State, customer: CustomerId, offer: &Offer) -> Result<(), Refusal> {
+    let wallet = AccountId::wallet(customer, offer.total.currency);
+    match state.ledger.check_hold(wallet, offer.total.micros) {
+        Ok(()) => Ok(()),
+        Err(Error::Insufficient { available, wanted }) => {
+            let missing = Amount::new(wanted.0.saturating_sub(available.0), offer.total.currency);
+            let has = Amount { micros: available, currency: offer.total.currency };
+            let message = format!(
+                "the wallet has {has} available, the hold needs {}: {missing} is missing",
+                offer.total
+            );
+            let refusal = Refusal::new(Code::InsufficientFunds, message);
+            Err(Refusal { missing: Some(missing), ..refusal })
+        }
+        Err(other) => Err(Refusal::new(Code::InsufficientFunds, other.to_string())),
+    }
+}

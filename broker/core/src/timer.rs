@@ -1,0 +1,54 @@
+//! What is due by itself.
+
+use crate::record::{Ended, Record};
+use crate::reservation::{EndReason, LegState, Promise, Reservation};
+use crate::state::{Due, State, Timer};
+use tollway_model::Micros;
+
+/// Records that a due timer makes; none when its reservation has moved on.
+pub(crate) fn decide(state: &State, timer: Timer) -> Vec<Record> {
+    let Some(reservation) = state.reservations.get(&timer.reservation) else { return Vec::new() };
+    let id = reservation.id;
+    match timer.what {
+        Due::HoldExpires => match reservation.promise {
+            Promise::Held { .. } => vec![Record::HoldExpired { reservation: id }],
+            Promise::Booked | Promise::Running | Promise::Ended { .. } => Vec::new(),
+        },
+        Due::Starts => match reservation.promise {
+            Promise::Booked => vec![Record::Started { reservation: id }],
+            Promise::Held { .. } | Promise::Running | Promise::Ended { .. } => Vec::new(),
+        },
+        Due::Retries => {
+            if reservation.promise.is_confirmed() && reservation.leg.state == LegState::Refused {
+                let attempt = reservation.leg.attempt + 1;
+                vec![Record::LegRetried { leg: reservation.leg_id(), attempt }]
+            } else {
+                Vec::new()
+            }
+        }
+        Due::GraceEnds => {
+            if reservation.promise.is_confirmed() && !reservation.leg.was_active {
+                vec![ended(reservation, EndReason::Terminated)]
+            } else {
+                Vec::new()
+            }
+        }
+        Due::Ends => match reservation.promise {
+            Promise::Booked | Promise::Running => vec![ended(reservation, EndReason::Completed)],
+            Promise::Held { .. } => vec![Record::HoldExpired { reservation: id }],
+            Promise::Ended { .. } => Vec::new(),
+        },
+        Due::SettlesAnyway => {
+            if reservation.settled {
+                Vec::new()
+            } else {
+                vec![Record::Settled { reservation: id, voided: reservation.money.held, timed_out: true }]
+            }
+        }
+    }
+}
+
+fn ended(reservation: &Reservation, reason: EndReason) -> Record {
+    let detail = reservation.leg.reason.clone();
+    Record::Ended(Ended { reservation: reservation.id, reason, fee: Micros::ZERO, detail })
+}
