@@ -23,6 +23,9 @@ pub(crate) fn apply(state: &mut State, envelope: &Envelope) {
         Record::Configured(configured) => apply_configured(state, configured),
         Record::Quoted(quote) => {
             state.next_quote = quote.id.0;
+            if let Some(old) = quote.replaces.and_then(|old| state.quotes.remove(&old)) {
+                state.count_quote(old.customer, false);
+            }
             state.count_quote(quote.customer, true);
             state.quotes.insert(quote.id, quote.clone());
         }

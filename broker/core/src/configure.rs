@@ -74,6 +74,9 @@ fn check(wanted: &ConfigDef) -> Result<(), String> {
             if let Some(pool) = side.pools.iter().find(|pool| !names.contains(&("pool", pool.as_str()))) {
                 return Err(format!("access {}: there is no pool {pool}", access.name));
             }
+            if side.pools.iter().collect::<BTreeSet<_>>().len() != side.pools.len() {
+                return Err(format!("access {}: a pool is named twice in one direction", access.name));
+            }
             if !side.pools.contains(&access.price_pool) {
                 return Err(format!("access {}: its price pool is one of its pools both ways", access.name));
             }
@@ -89,9 +92,13 @@ fn check(wanted: &ConfigDef) -> Result<(), String> {
     Ok(())
 }
 
-/// Live or not yet settled.
-fn open<'a>(state: &'a State) -> impl Iterator<Item = &'a Reservation> + 'a {
-    state.reservations.values().filter(|r| r.promise.is_live() || !r.settled)
+/// Live, not yet settled, or still committed for the rest of the slot in which they ended.
+fn open(state: &State) -> impl Iterator<Item = &Reservation> {
+    let now = state.slot_length().slot_of(state.last_at).0;
+    state
+        .reservations
+        .values()
+        .filter(move |r| r.promise.is_live() || !r.settled || state.committed_until(r) > now)
 }
 
 fn names(of: impl Iterator<Item = tollway_model::ReservationId>) -> String {

@@ -52,7 +52,7 @@ impl Engine {
                 self.command(now, request, customer, key, &command);
             }
             Input::TopUp { request, key, customer, amount, actor, reason } => {
-                if !self.repeats(request, customer, key) {
+                if !self.repeats(now, request, customer, key) {
                     let decided = wallet::top_up(&self.state, customer, amount, &actor, &reason);
                     self.finish(now, request, key.map(|key| (customer, key)), decided);
                 }
@@ -119,7 +119,7 @@ impl Engine {
                 break;
             }
             self.state.timers.remove(&(due, next));
-            for record in timer::decide(&self.state, next) {
+            for record in timer::decide(&self.state, due, next) {
                 self.record(now, Some(due), record);
             }
         }
@@ -133,7 +133,7 @@ impl Engine {
         key: Option<IdempotencyKey>,
         command: &Command,
     ) {
-        if self.repeats(request, customer, key) {
+        if self.repeats(now, request, customer, key) {
             return;
         }
         let state = &self.state;
@@ -152,7 +152,13 @@ impl Engine {
     }
 
     /// Whether the key was used before; then the request is answered from the store, or refused.
-    fn repeats(&mut self, request: RequestId, customer: CustomerId, key: Option<IdempotencyKey>) -> bool {
+    fn repeats(
+        &mut self,
+        now: Timestamp,
+        request: RequestId,
+        customer: CustomerId,
+        key: Option<IdempotencyKey>,
+    ) -> bool {
         let Some(key) = key else { return false };
         let refusal = match self.state.keys.get(&key.key) {
             Some(entry) if entry.request == key.request => {
@@ -162,8 +168,7 @@ impl Engine {
             }
             Some(_) => Refusal::new(Code::KeyReused, "this key was used for another request"),
             None => {
-                let used = self.state.keys_of.get(&customer).copied().unwrap_or(0);
-                if used < limits::KEYS_PER_CUSTOMER_MAX {
+                if self.state.keys_alive(customer, now) < limits::KEYS_PER_CUSTOMER_MAX {
                     return false;
                 }
                 Refusal::new(Code::TooMany, "this customer has as many keys alive as are kept")

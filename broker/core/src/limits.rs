@@ -63,3 +63,6 @@ pub const PAST_INCARNATIONS_MAX: usize = 8;
 
 /// Longest reason text taken from an adapter or a person, in bytes.
 pub const REASON_BYTES_MAX: usize = 500;
+
+/// A reading may run ahead of the engine's clock by this much; an agent's offset above it is shown.
+pub const CLOCK_TOLERANCE_MS: u64 = 1_000;

@@ -160,4 +160,7 @@ pub struct Quote {
     /// Set when nothing as asked fits: the offers are counter-offers.
     #[n(5)]
     pub is_counter: bool,
+    /// The quote whose offer no longer fitted when it was taken; it is over.
+    #[n(6)]
+    pub replaces: Option<QuoteId>,
 }

@@ -11,15 +11,31 @@ use crate::state::{State, TierEntry};
 use tollway_model::{CustomerId, QuoteId, Schedule, TierId, Timestamp, Window};
 
 pub(crate) fn decide(state: &State, now: Timestamp, customer: CustomerId, request: &QuoteRequest) -> Decided {
-    if state.quotes_of.get(&customer).copied().unwrap_or(0) >= limits::OPEN_QUOTES_MAX {
+    if open_quotes(state, now, customer) >= limits::OPEN_QUOTES_MAX {
         let message = format!("{} quotes of this customer are open", limits::OPEN_QUOTES_MAX);
         return Err(Refusal::new(Code::TooMany, message));
     }
-    make(state, now, customer, request)
+    make(state, now, customer, request, None)
+}
+
+/// Quotes of a customer that are still valid. Those that are over are forgotten with the next record, so
+/// they are counted one by one only when the bound seems reached.
+fn open_quotes(state: &State, now: Timestamp, customer: CustomerId) -> usize {
+    let counted = state.quotes_of.get(&customer).copied().unwrap_or(0);
+    if counted < limits::OPEN_QUOTES_MAX {
+        return counted;
+    }
+    state.quotes.values().filter(|quote| quote.customer == customer && quote.valid_until >= now).count()
 }
 
 /// Quotes without the bound on open quotes; also used when an offer that is taken no longer fits.
-pub(crate) fn make(state: &State, now: Timestamp, customer: CustomerId, request: &QuoteRequest) -> Decided {
+pub(crate) fn make(
+    state: &State,
+    now: Timestamp,
+    customer: CustomerId,
+    request: &QuoteRequest,
+    replaces: Option<QuoteId>,
+) -> Decided {
     may_use(state, customer, request)?;
     let window = window_of(now, request).map_err(|why| Refusal::new(Code::OutOfRange, why))?;
     let tiers = tiers_of(state, request)?;
@@ -37,7 +53,7 @@ pub(crate) fn make(state: &State, now: Timestamp, customer: CustomerId, request:
     }
     let id = QuoteId(state.next_quote + 1);
     let valid_until = now.plus_ms(limits::QUOTE_LIFE_MS);
-    let quote = Quote { id, customer, valid_until, request: request.clone(), offers, is_counter };
+    let quote = Quote { id, customer, valid_until, request: request.clone(), offers, is_counter, replaces };
     let answer = if is_counter {
         let refusal = refuse(state, asks.first(), window, request.need, id, &quote.offers);
         Answer::Counter(refusal, id)
@@ -68,7 +84,7 @@ fn ask<'a>(
 }
 
 /// A customer names only accesses that its configuration allows.
-fn may_use(state: &State, customer: CustomerId, request: &QuoteRequest) -> Result<(), Refusal> {
+pub(crate) fn may_use(state: &State, customer: CustomerId, request: &QuoteRequest) -> Result<(), Refusal> {
     let access = state.config.accesses.get(&request.access);
     let allowed = state.config.customers.get(&customer).is_some_and(|c| {
         access.is_some_and(|access| c.endpoints.iter().any(|endpoint| endpoint.access == access.name))

@@ -50,7 +50,7 @@ pub(crate) fn decide(state: &State, now: Timestamp, point: &str, number: u64, re
             }
         }
         let Some(reservation) = scratch.get_mut(&id) else { continue };
-        if let Some(fact) = judge(state, reservation, report) {
+        if let Some(fact) = judge(state, now, reservation, report) {
             reservation.fold_fact(now, &fact);
             facts.push(fact);
         }
@@ -59,10 +59,10 @@ pub(crate) fn decide(state: &State, now: Timestamp, point: &str, number: u64, re
     Judged { record: Some(Record::Reported(reported)), strangers }
 }
 
-fn judge(state: &State, reservation: &Reservation, report: &Report) -> Option<Fact> {
+fn judge(state: &State, now: Timestamp, reservation: &Reservation, report: &Report) -> Option<Fact> {
     match report {
         Report::Port(reading) => Some(Fact::Port(reading.clone())),
-        Report::Usage(reading) => reservation.judge(reading, state.slot_length()).map(Fact::Usage),
+        Report::Usage(reading) => reservation.judge(now, reading, state.slot_length()).map(Fact::Usage),
         Report::Leg { leg, attempt, report } => {
             let stale =
                 *attempt != reservation.leg.attempt && !matches!(report, PolicyReport::Removed { .. });

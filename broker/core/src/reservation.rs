@@ -312,36 +312,37 @@ impl Reservation {
         }
     }
 
-    /// Judges one reading. `None` for what changes nothing: repeats, readings of past lives, lies about the
-    /// future.
-    pub fn judge(&self, reading: &SlotReading, slot_length: SlotLength) -> Option<UsageFact> {
+    /// The part of the window in which something can be owed: up to the end, if it came earlier.
+    fn owed_window(&self) -> Window {
+        match self.promise {
+            Promise::Ended { at, .. } => Window::new(self.window.from, self.window.until.min(at)),
+            Promise::Held { .. } | Promise::Booked | Promise::Running => self.window,
+        }
+    }
+
+    /// Judges one reading at `now`. `None` for what changes nothing: repeats, readings of past lives, lies
+    /// about the future. A reading of an earlier slot than the last one only meters.
+    pub fn judge(&self, now: Timestamp, reading: &SlotReading, slot_length: SlotLength) -> Option<UsageFact> {
         let same_life = reading.incarnation == self.meter.incarnation;
         if self.settled
             || reading.leg != self.leg_id()
             || reading.attempt > self.leg.attempt
+            || reading.slot > slot_length.slot_of(now)
             || (same_life && reading.seq <= self.meter.seq)
             || self.meter.past.contains(&reading.incarnation)
         {
             return None;
         }
-        let continues = same_life && reading.sold.bytes >= self.meter.sold.bytes;
-        let delivered =
-            if continues { reading.sold.bytes - self.meter.sold.bytes } else { reading.sold.bytes };
-        let reverse = if same_life && reading.reverse.bytes >= self.meter.reverse.bytes {
-            reading.reverse.bytes - self.meter.reverse.bytes
-        } else {
-            reading.reverse.bytes
-        };
+        let delivered = advance(same_life, self.meter.sold.bytes, reading.sold.bytes);
+        let reverse = advance(same_life, self.meter.reverse.bytes, reading.reverse.bytes);
         let slot = slot_length.window_of(reading.slot);
-        let in_slot = slot.intersect(self.window);
-        let same_slot = reading.slot == self.meter.slot;
-        let promised = if same_slot {
-            self.schedule.bytes_in(in_slot).saturating_sub(self.meter.slot_charged_bytes)
-        } else {
-            self.schedule.bytes_in(Window::new(self.meter.covered_until.min(slot.from), slot.until))
-        };
-        let kept_before = if same_slot { self.meter.slot_kept_ms } else { 0 };
-        let segment = self.line.segment_at(in_slot.from);
+        let happened = Window::new(Timestamp::ZERO, now.plus_ms(limits::CLOCK_TOLERANCE_MS));
+        let in_slot = slot.intersect(self.owed_window()).intersect(happened);
+        let goes_back = reading.slot < self.meter.slot;
+        let segment = self.line.segment_at(in_slot.from).filter(|_| !goes_back && !in_slot.is_empty());
+        let promised = self.promised_bytes(reading.slot, in_slot, slot);
+        let promised = if goes_back { 0 } else { promised };
+        let kept_before = if reading.slot == self.meter.slot { self.meter.slot_kept_ms } else { 0 };
         let active = match segment {
             Some(_) => u64::from(reading.active_ms).min(in_slot.len_ms().saturating_sub(kept_before)),
             None => 0,
@@ -363,6 +364,16 @@ impl Reservation {
             segment: u32::try_from(index).unwrap_or(0),
             posted: self.line.preview(index, kept, charged_bytes, self.cap()),
         })
+    }
+
+    /// Promised bytes that a reading of `slot` may be charged for: of the slot, less what was charged of it;
+    /// or of all the time since the last reading, when slots were missed.
+    fn promised_bytes(&self, slot: Slot, in_slot: Window, whole: Window) -> u64 {
+        if slot == self.meter.slot {
+            return self.schedule.bytes_in(in_slot).saturating_sub(self.meter.slot_charged_bytes);
+        }
+        let from = self.meter.covered_until.min(whole.from);
+        self.schedule.bytes_in(Window::new(from, in_slot.until))
     }
 
     /// Applies one record that names this reservation.
@@ -472,7 +483,7 @@ impl Reservation {
         meter.seq = reading.seq;
         meter.sold = reading.sold;
         meter.reverse = reading.reverse;
-        if reading.slot != meter.slot {
+        if reading.slot > meter.slot {
             meter.slot = reading.slot;
             meter.slot_kept_ms = 0;
             meter.slot_charged_bytes = 0;
@@ -514,6 +525,11 @@ impl Reservation {
         self.leg.since = at;
         self.leg.reason = reason;
     }
+}
+
+/// How far a counter went; one that starts anew or fell counts from zero.
+const fn advance(same_life: bool, before: u64, now: u64) -> u64 {
+    if same_life && now >= before { now - before } else { now }
 }
 
 /// Bounds a text that came from outside, at a character boundary.

@@ -213,6 +213,16 @@ impl State {
         self.keys.len()
     }
 
+    /// Keys of a customer whose answers are still kept. Those that are over are forgotten with the next
+    /// record, so they are counted one by one only when the bound seems reached.
+    pub(crate) fn keys_alive(&self, customer: CustomerId, now: Timestamp) -> usize {
+        let counted = self.keys_of.get(&customer).copied().unwrap_or(0);
+        if counted < limits::KEYS_PER_CUSTOMER_MAX {
+            return counted;
+        }
+        self.key_expiries.iter().filter(|e| e.customer == customer && e.due > now).count()
+    }
+
     pub fn deficits(&self) -> &BTreeMap<(PoolId, Direction), Vec<crate::record::DeficitRun>> {
         &self.deficits
     }

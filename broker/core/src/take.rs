@@ -4,7 +4,7 @@
 use crate::admission::Ask;
 use crate::decide::{Answer, Decided, Decision};
 use crate::limits;
-use crate::offer::Offer;
+use crate::offer::{Offer, Quote};
 use crate::quote;
 use crate::record::{Held, Record};
 use crate::refusal::{Code, Refusal};
@@ -32,7 +32,8 @@ pub(crate) fn decide(state: &State, now: Timestamp, customer: CustomerId, id: Of
         let message = format!("{} unconfirmed holds of this customer are open", limits::OPEN_HOLDS_MAX);
         return Err(Refusal::new(Code::TooMany, message));
     }
-    if let Some(refused) = no_longer_fits(state, now, customer, &quote.request, offer) {
+    quote::may_use(state, customer, &quote.request)?;
+    if let Some(refused) = no_longer_fits(state, now, customer, quote, offer) {
         return refused;
     }
     check_hold_share(state, customer, offer)?;
@@ -43,12 +44,13 @@ pub(crate) fn decide(state: &State, now: Timestamp, customer: CustomerId, id: Of
     Ok(Decision { records: vec![Record::Held(held)], answer: Answer::Reservation(reservation) })
 }
 
-/// `Some` when capacity went since the quote: a refusal with fresh offers, for the same request.
+/// `Some` when capacity went since the quote: a refusal with fresh offers for the same request, in a quote
+/// that takes the old one's place.
 fn no_longer_fits(
     state: &State,
     now: Timestamp,
     customer: CustomerId,
-    request: &crate::offer::QuoteRequest,
+    quoted: &Quote,
     offer: &Offer,
 ) -> Option<Decided> {
     let def = state.config.tier_revision(offer.tier, offer.tier_revision)?;
@@ -63,7 +65,7 @@ fn no_longer_fits(
     };
     let lack = ask.lack(&offer.schedule)?;
     let message = quote::exhausted(state, Some(&lack), offer.window);
-    let again = quote::make(state, now, customer, request);
+    let again = quote::make(state, now, customer, &quoted.request, Some(quoted.id));
     Some(match again {
         Ok(Decision { records, answer }) => {
             let (id, offers) = match records.first() {

@@ -1,12 +1,13 @@
 //! What is due by itself.
 
+use crate::limits;
 use crate::record::{Ended, Record};
 use crate::reservation::{EndReason, LegState, Promise, Reservation};
 use crate::state::{Due, State, Timer};
-use tollway_model::Micros;
+use tollway_model::{Micros, Timestamp};
 
 /// Records that a due timer makes; none when its reservation has moved on.
-pub(crate) fn decide(state: &State, timer: Timer) -> Vec<Record> {
+pub(crate) fn decide(state: &State, due: Timestamp, timer: Timer) -> Vec<Record> {
     let Some(reservation) = state.reservations.get(&timer.reservation) else { return Vec::new() };
     let id = reservation.id;
     match timer.what {
@@ -19,7 +20,10 @@ pub(crate) fn decide(state: &State, timer: Timer) -> Vec<Record> {
             Promise::Held { .. } | Promise::Running | Promise::Ended { .. } => Vec::new(),
         },
         Due::Retries => {
-            if reservation.promise.is_confirmed() && reservation.leg.state == LegState::Refused {
+            // A timer of an earlier refusal, left over after a replay, is not the one that is due.
+            let is_this_refusal = reservation.leg.since.plus_ms(limits::LEG_RETRY_MS) == due;
+            let is_refused = reservation.leg.state == LegState::Refused && is_this_refusal;
+            if reservation.promise.is_confirmed() && is_refused {
                 let attempt = reservation.leg.attempt + 1;
                 vec![Record::LegRetried { leg: reservation.leg_id(), attempt }]
             } else {

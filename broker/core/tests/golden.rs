@@ -212,6 +212,7 @@ fn records() -> Vec<Record> {
         request,
         offers: vec![offer()],
         is_counter: true,
+        replaces: Some(QuoteId(2)),
     };
     let held = Held {
         reservation: id,
