@@ -5,6 +5,7 @@ use crate::record::{Fact, Record, Reported};
 use crate::reservation::Reservation;
 use crate::state::State;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use tollway_model::{LegId, ReservationId, Timestamp};
 use tollway_policy::{PolicyReport, Report};
 
@@ -32,24 +33,18 @@ pub(crate) fn decide(state: &State, now: Timestamp, point: &str, number: u64, re
             Report::Usage(reading) => reading.leg,
         };
         let id = leg.reservation;
-        if !scratch.contains_key(&id) {
-            let known = state.reservations.get(&id).filter(|r| {
-                let access = state.config.accesses.get(&r.access);
-                leg.index == 0 && access.is_some_and(|a| a.enforcement_point == point)
-            });
-            match known {
-                Some(reservation) => {
-                    scratch.insert(id, reservation.clone());
-                }
+        let reservation = match scratch.entry(id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(free) => match known_leg(state, point, leg) {
+                Some(reservation) => free.insert(reservation.clone()),
                 None => {
                     if let Report::Leg { attempt, report: PolicyReport::Active { .. }, .. } = report {
                         strangers.push((leg, *attempt));
                     }
                     continue;
                 }
-            }
-        }
-        let Some(reservation) = scratch.get_mut(&id) else { continue };
+            },
+        };
         if let Some(fact) = judge(state, now, reservation, report) {
             reservation.fold_fact(now, &fact);
             facts.push(fact);
@@ -57,6 +52,14 @@ pub(crate) fn decide(state: &State, now: Timestamp, point: &str, number: u64, re
     }
     let reported = Reported { enforcement_point: point.to_owned(), number, facts };
     Judged { record: Some(Record::Reported(reported)), strangers }
+}
+
+/// The reservation of a leg that this enforcement point may speak about.
+fn known_leg<'a>(state: &'a State, point: &str, leg: LegId) -> Option<&'a Reservation> {
+    state.reservations.get(&leg.reservation).filter(|reservation| {
+        let access = state.config.accesses.get(&reservation.access);
+        leg.index == 0 && access.is_some_and(|access| access.enforcement_point == point)
+    })
 }
 
 fn judge(state: &State, now: Timestamp, reservation: &Reservation, report: &Report) -> Option<Fact> {

@@ -1,5 +1,6 @@
 //! One golden encoding per kind and version of record. A change here is a change of the journal's format:
 //! never mend a golden, add a version. New kinds are blessed with `UPDATE_EXPECT=1`.
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 use expect_test::expect_file;
 use tollway_billing::{Curve, PriceSegment, Tariff};

@@ -78,7 +78,7 @@ impl Workload<'_> {
             let (status, confirmed) = self.write(customer, "POST", verb("confirm"), json!({}));
             assert!(status == 200 || confirmed["code"] == "QOS_TRANSFERS.QUOTE_EXPIRED", "{confirmed}");
         }
-        if round % 3 == 0 || round % 5 == 4 {
+        if round.is_multiple_of(3) || round % 5 == 4 {
             self.write(customer, "POST", verb("cancel"), json!({}));
         }
     }
