@@ -33,6 +33,9 @@ pub(crate) fn confirm(
         records.push(Record::FlowsBound { reservation: id, flows: flows.to_vec() });
     }
     records.push(Record::Confirmed { reservation: id });
+    if now >= reservation.window.from {
+        records.push(Record::Started { reservation: id });
+    }
     Ok(Decision { records, answer: Answer::Reservation(id) })
 }
 

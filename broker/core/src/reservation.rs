@@ -384,7 +384,7 @@ impl Reservation {
                 self.settle(self.money.held);
             }
             Record::Confirmed { .. } => {
-                self.promise = if at >= self.window.from { Promise::Running } else { Promise::Booked };
+                self.promise = Promise::Booked;
                 self.send(at);
             }
             Record::FlowsBound { flows, .. } => {
