@@ -127,6 +127,12 @@ pub struct UsageFact {
     /// Posted by this fact.
     #[n(8)]
     pub posted: Micros,
+    /// Readings account for all time before this, from here on.
+    #[n(9)]
+    pub covered_until: Timestamp,
+    /// False for a reading out of its place (a slot gone by, or not come yet): it only meters.
+    #[n(10)]
+    pub is_placed: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Encode, Decode, Debug)]

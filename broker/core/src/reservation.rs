@@ -320,29 +320,55 @@ impl Reservation {
         }
     }
 
-    /// Judges one reading at `now`. `None` for what changes nothing: repeats, readings of past lives, lies
-    /// about the future. A reading of an earlier slot than the last one only meters.
+    /// Judges one reading at `now`. `None` for what changes nothing: repeats and readings of past lives. A
+    /// reading of a slot that has not come yet, or of an earlier one than the last, only meters.
     pub fn judge(&self, now: Timestamp, reading: &SlotReading, slot_length: SlotLength) -> Option<UsageFact> {
         let same_life = reading.incarnation == self.meter.incarnation;
         if self.settled
             || reading.leg != self.leg_id()
             || reading.attempt > self.leg.attempt
-            || reading.slot > slot_length.slot_of(now)
             || (same_life && reading.seq <= self.meter.seq)
             || self.meter.past.contains(&reading.incarnation)
         {
             return None;
         }
-        let delivered = advance(same_life, self.meter.sold.bytes, reading.sold.bytes);
-        let reverse = advance(same_life, self.meter.reverse.bytes, reading.reverse.bytes);
-        let slot = slot_length.window_of(reading.slot);
-        let happened = Window::new(Timestamp::ZERO, now.plus_ms(limits::CLOCK_TOLERANCE_MS));
-        let in_slot = slot.intersect(self.owed_window()).intersect(happened);
-        let goes_back = reading.slot < self.meter.slot;
-        let segment = self.line.segment_at(in_slot.from).filter(|_| !goes_back && !in_slot.is_empty());
-        let promised = self.promised_bytes(reading.slot, in_slot, slot);
-        let promised = if goes_back { 0 } else { promised };
-        let kept_before = if reading.slot == self.meter.slot { self.meter.slot_kept_ms } else { 0 };
+        let metered = UsageFact {
+            reading: reading.clone(),
+            delivered_bytes: advance(same_life, self.meter.sold.bytes, reading.sold.bytes),
+            reverse_bytes: advance(same_life, self.meter.reverse.bytes, reading.reverse.bytes),
+            promised_bytes: 0,
+            kept_ms: 0,
+            excused_ms: 0,
+            charged_bytes: 0,
+            segment: 0,
+            posted: Micros::ZERO,
+            covered_until: self.meter.covered_until,
+            is_placed: false,
+        };
+        let happened = now.plus_ms(limits::CLOCK_TOLERANCE_MS);
+        if reading.slot < self.meter.slot || reading.slot > slot_length.slot_of(happened) {
+            return Some(metered);
+        }
+        let in_slot = slot_length
+            .window_of(reading.slot)
+            .intersect(self.owed_window())
+            .intersect(Window::new(Timestamp::ZERO, happened));
+        Some(self.accrual(metered, in_slot))
+    }
+
+    /// What a reading accrues for the part of its slot that is owed and has happened.
+    fn accrual(&self, metered: UsageFact, in_slot: Window) -> UsageFact {
+        let reading = &metered.reading;
+        let same_slot = reading.slot == self.meter.slot;
+        let segment = self.line.segment_at(in_slot.from).filter(|_| !in_slot.is_empty());
+        let promised = if same_slot {
+            self.schedule.bytes_in(in_slot).saturating_sub(self.meter.slot_charged_bytes)
+        } else {
+            // Since the last reading, when slots were missed.
+            let from = self.meter.covered_until.min(in_slot.from);
+            self.schedule.bytes_in(Window::new(from, in_slot.until))
+        };
+        let kept_before = if same_slot { self.meter.slot_kept_ms } else { 0 };
         let active = match segment {
             Some(_) => u64::from(reading.active_ms).min(in_slot.len_ms().saturating_sub(kept_before)),
             None => 0,
@@ -351,29 +377,19 @@ impl Reservation {
         let budget = self.terms.unseen_free_ms.saturating_sub(self.meter.excused_ms);
         let excused = if unseen { active.min(budget) } else { 0 };
         let kept = active - excused;
-        let charged_bytes = if active == 0 { 0 } else { delivered.min(promised) };
+        let charged_bytes = if active == 0 { 0 } else { metered.delivered_bytes.min(promised) };
         let index = segment.unwrap_or(0);
-        Some(UsageFact {
-            reading: reading.clone(),
-            delivered_bytes: delivered,
-            reverse_bytes: reverse,
+        UsageFact {
             promised_bytes: promised,
             kept_ms: kept,
             excused_ms: excused,
             charged_bytes,
             segment: u32::try_from(index).unwrap_or(0),
             posted: self.line.preview(index, kept, charged_bytes, self.cap()),
-        })
-    }
-
-    /// Promised bytes that a reading of `slot` may be charged for: of the slot, less what was charged of it;
-    /// or of all the time since the last reading, when slots were missed.
-    fn promised_bytes(&self, slot: Slot, in_slot: Window, whole: Window) -> u64 {
-        if slot == self.meter.slot {
-            return self.schedule.bytes_in(in_slot).saturating_sub(self.meter.slot_charged_bytes);
+            covered_until: self.meter.covered_until.max(in_slot.until),
+            is_placed: true,
+            ..metered
         }
-        let from = self.meter.covered_until.min(whole.from);
-        self.schedule.bytes_in(Window::new(from, in_slot.until))
     }
 
     /// Applies one record that names this reservation.
@@ -436,11 +452,14 @@ impl Reservation {
         let removing = self.leg.state == LegState::Removing;
         match report {
             PolicyReport::Removed { .. } if removing => self.set_leg(at, LegState::Absent, None),
-            PolicyReport::Removed { at: when } if *when >= self.window.until => {
-                self.set_leg(*when, LegState::Absent, None);
-            }
             PolicyReport::Removed { at: when } => {
-                self.set_leg(*when, LegState::Lost, Some("removed by the enforcement point".to_owned()));
+                // An adapter's clock may run ahead a little, not at will.
+                let when = (*when).min(at);
+                if when.plus_ms(limits::CLOCK_TOLERANCE_MS) >= self.window.until {
+                    self.set_leg(when, LegState::Absent, None);
+                } else {
+                    self.set_leg(when, LegState::Lost, Some("removed by the enforcement point".to_owned()));
+                }
             }
             PolicyReport::Accepted
             | PolicyReport::Active { .. }
@@ -455,7 +474,7 @@ impl Reservation {
             PolicyReport::Active { at: when } => {
                 self.leg.was_active = true;
                 if self.leg.state != LegState::Active {
-                    self.set_leg(*when, LegState::Active, None);
+                    self.set_leg((*when).min(at), LegState::Active, None);
                 }
             }
             PolicyReport::Refused { reason } if self.leg.state == LegState::Active => {
@@ -463,7 +482,7 @@ impl Reservation {
             }
             PolicyReport::Refused { reason } => self.set_leg(at, LegState::Refused, Some(clip(reason))),
             PolicyReport::Lost { at: when, reason } => {
-                self.set_leg(*when, LegState::Lost, Some(clip(reason)))
+                self.set_leg((*when).min(at), LegState::Lost, Some(clip(reason)))
             }
         }
     }
@@ -483,7 +502,7 @@ impl Reservation {
         meter.seq = reading.seq;
         meter.sold = reading.sold;
         meter.reverse = reading.reverse;
-        if reading.slot > meter.slot {
+        if usage.is_placed && reading.slot > meter.slot {
             meter.slot = reading.slot;
             meter.slot_kept_ms = 0;
             meter.slot_charged_bytes = 0;
@@ -495,8 +514,7 @@ impl Reservation {
         meter.last_seen |= reading.last;
         meter.metered_bytes = meter.metered_bytes.saturating_add(usage.delivered_bytes);
         meter.metered_reverse_bytes = meter.metered_reverse_bytes.saturating_add(usage.reverse_bytes);
-        // The end of the slot; a slot is at most an hour, so its own length is not needed to be monotone.
-        meter.covered_until = meter.covered_until.max(reading.at.min(self.window.until));
+        meter.covered_until = usage.covered_until;
         let cap = self.cap();
         let posted = self.line.accrue(usage.segment as usize, usage.kept_ms, usage.charged_bytes, cap);
         assert_eq!(posted, usage.posted, "a usage fact posts what its line says: {}", self.id);

@@ -147,15 +147,16 @@ fn readings_of_the_future_and_of_slots_gone_by_accrue_nothing() {
     let reservation = world.confirmed(Need::Rate(BitsPerSecond(1_000_000)), 600);
     world.active(&reservation);
     let first = T0.ms() / 5_000;
-    for slot in [first + 1, first + 100, u64::MAX] {
-        world.report(vec![reading(&reservation, 1, Slot(slot), 5_000, false)]);
+    for (seq, slot) in [(1, first + 1), (2, first + 100), (3, u64::MAX)] {
+        world.report(vec![reading(&reservation, seq, Slot(slot), 5_000, false)]);
     }
-    assert_eq!(world.get(reservation.id).meter.seq, 0);
-    for (seq, slot) in [(1, first), (2, first + 1), (3, first), (4, first + 1)] {
+    assert_eq!(world.get(reservation.id).line.numerator(), 0);
+    assert_eq!(world.get(reservation.id).meter.metered_bytes, 5_000);
+    for (seq, slot) in [(4, first), (5, first + 1), (6, first), (7, first + 1)] {
         world.now = world.now.max(Timestamp((slot + 1) * 5_000));
-        world.report(vec![reading(&reservation, seq, Slot(slot), seq * 1_000, false)]);
+        world.report(vec![reading(&reservation, seq, Slot(slot), seq * 10_000, false)]);
         let posted = world.get(reservation.id).line.numerator();
-        if seq == 2 {
+        if seq == 5 {
             world.request = u64::try_from(posted / 1_000_000_000).unwrap();
         }
     }

@@ -163,6 +163,8 @@ fn usage() -> UsageFact {
         charged_bytes: 900_000,
         segment: 1,
         posted: Micros(45),
+        covered_until: T,
+        is_placed: true,
     }
 }
 
