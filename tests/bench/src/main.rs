@@ -133,7 +133,8 @@ fn bytes_by_deadline() -> Row {
     for _ in 0..2_000 {
         now = now.plus_ms(2_000);
         let rate = BitsPerSecond(1_000_000 + random.below(100_000_000));
-        let Reply::Quote(made) = command(&mut engine, now, quote(Need::Rate(rate), 600 + random.below(80_000)))
+        let Reply::Quote(made) =
+            command(&mut engine, now, quote(Need::Rate(rate), 600 + random.below(80_000)))
         else {
             continue;
         };
