@@ -3,4 +3,4 @@
 set -euo pipefail
 cargo build --locked --workspace --quiet
 cargo test --locked --quiet -p tollway-e2e --test kill -- --nocapture
-cargo test --locked --quiet -p tollway-agent --test '*' kill -- --nocapture
+cargo test --locked --quiet -p tollway-agent --test agent twenty_kills -- --nocapture

@@ -4,6 +4,7 @@
 use crate::calendar::Calendar;
 use crate::config::{AccessDef, Change};
 use crate::entries::entries_of;
+use crate::floor;
 use crate::limits;
 use crate::record::{Answered, Configured, Envelope, Fact, Held, Record, Reported};
 use crate::reservation::{LegState, Promise, Reservation};
@@ -16,6 +17,7 @@ pub(crate) fn apply(state: &mut State, envelope: &Envelope) {
     assert_eq!(envelope.seq, state.last_seq.next(), "records are applied in order");
     let at = envelope.at;
     state.forget_until(at);
+    forget_fired(state, envelope);
     state.last_seq = envelope.seq;
     state.last_at = state.last_at.max(at);
     match &envelope.record {
@@ -46,6 +48,19 @@ pub(crate) fn apply(state: &mut State, envelope: &Envelope) {
         }
         Record::ToppedUp { .. } => post(state, envelope),
         Record::Answered(answered) => apply_answered(state, envelope, answered),
+    }
+}
+
+/// Drops the timers that fired before this record. One that had nothing to do leaves no record of its own,
+/// so its passing is read from the next one: live and in a replay alike.
+fn forget_fired(state: &mut State, envelope: &Envelope) {
+    let fired = |due: Timestamp| match envelope.due {
+        // Made by a timer: those due at the same instant may still be to come.
+        Some(at) => due < at,
+        None => due <= envelope.at,
+    };
+    while state.timers.first().is_some_and(|(due, _)| fired(*due)) {
+        state.timers.pop_first();
     }
 }
 
@@ -133,9 +148,9 @@ fn follow_timers(state: &mut State, envelope: &Envelope, reservation: &Reservati
     let id = reservation.id;
     match &envelope.record {
         Record::Confirmed { .. } => {
-            let start = reservation.window.from.max(envelope.at);
+            let first = reservation.first_in_force().max(envelope.at);
             set_timer(state, reservation.window.from, id, Due::Starts);
-            set_timer(state, start.plus_ms(reservation.terms.start_grace_ms), id, Due::GraceEnds);
+            set_timer(state, first.plus_ms(reservation.start_grace_ms()), id, Due::GraceEnds);
             set_timer(state, reservation.window.until, id, Due::Ends);
         }
         Record::Ended(_) => {
@@ -192,7 +207,10 @@ fn apply_reported(state: &mut State, at: Timestamp, reported: &Reported) {
         let id = match fact {
             Fact::Leg { leg, .. } => leg.reservation,
             Fact::Usage(usage) => usage.reading.leg.reservation,
-            Fact::Port(_) => continue,
+            Fact::Port(reading, judged) => {
+                floor::fold(state, &reported.enforcement_point, reading, *judged);
+                continue;
+            }
         };
         let Some(reservation) = state.reservations.get_mut(&id) else {
             panic!("a fact names {id}, which does not exist");
@@ -228,6 +246,7 @@ fn apply_configured(state: &mut State, configured: &Configured) {
     }
     let routes = state.config.accesses.iter().map(|(id, access)| (*id, route(state, access))).collect();
     state.routes = routes;
+    floor::forget_unknown(state);
 }
 
 fn apply_change(state: &mut State, change: &Change) {

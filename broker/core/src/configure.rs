@@ -10,7 +10,7 @@ use crate::refusal::{Code, Refusal};
 use crate::reservation::Reservation;
 use crate::state::State;
 use std::collections::BTreeSet;
-use tollway_model::{AccessId, CustomerId, Direction, PoolId, Slot, TierId};
+use tollway_model::{AccessId, Amount, CustomerId, Direction, PoolId, Slot, TierId};
 
 pub(crate) fn decide(state: &State, base: u64, wanted: &ConfigDef) -> Decided {
     let refused = |message: String| Err(Refusal::new(Code::ConfigurationRefused, message));
@@ -200,10 +200,15 @@ fn diff_customers(state: &State, wanted: &ConfigDef, changes: &mut Vec<Change>, 
             continue;
         }
         let users = users(*id, &|_| true);
-        if users.is_empty() {
-            changes.push(Change::CustomerRemoved(*id));
-        } else {
+        let wallet = tollway_billing::AccountId::wallet(*id, def.currency);
+        let balance = Amount { micros: state.ledger.balance(wallet), currency: def.currency };
+        if !users.is_empty() {
             broken.push(format!("customer {} has {users}", def.name));
+        } else if balance.micros.0 != 0 {
+            // Named again it would be another customer with an empty wallet.
+            broken.push(format!("customer {} has {balance}: keep it, without endpoints", def.name));
+        } else {
+            changes.push(Change::CustomerRemoved(*id));
         }
     }
     let mut next = state.config.next_customer;
@@ -238,15 +243,22 @@ fn deficits(state: &State, changes: &[Change]) -> Vec<Deficit> {
             let Some(calendar) = state.calendars.get(&(*id, direction)) else { continue };
             let mut shrunk: Calendar = calendar.clone();
             shrunk.set_on_sale(def.on_sale(direction).0);
-            let runs = runs(
-                shrunk.excess().filter(|(slot, _)| *slot >= state.slot_length().slot_of(state.last_at).0),
-            );
-            if !runs.is_empty() {
-                found.push(Deficit { pool: *id, direction, runs });
-            }
+            found.extend(deficit(state, *id, direction, &shrunk));
         }
     }
     found
+}
+
+/// What is sold and not there now: less than was recorded when it began, as what was sold comes to its end.
+pub(crate) fn deficits_left(state: &State) -> Vec<Deficit> {
+    let known = state.deficits.keys().filter_map(|key| state.calendars.get_key_value(key));
+    known.filter_map(|((pool, direction), calendar)| deficit(state, *pool, *direction, calendar)).collect()
+}
+
+fn deficit(state: &State, pool: PoolId, direction: Direction, calendar: &Calendar) -> Option<Deficit> {
+    let now = state.slot_length().slot_of(state.last_at).0;
+    let runs = runs(calendar.excess().filter(|(slot, _)| *slot >= now));
+    (!runs.is_empty()).then_some(Deficit { pool, direction, runs })
 }
 
 fn runs(excess: impl Iterator<Item = (u64, u64)>) -> Vec<DeficitRun> {

@@ -228,16 +228,7 @@ impl Engine {
                 (Reply::ToppedUp { customer, balance }, None)
             }
             Answer::Configured { changes } => {
-                let deficits = self
-                    .state
-                    .deficits
-                    .iter()
-                    .map(|((pool, direction), runs)| crate::record::Deficit {
-                        pool: *pool,
-                        direction: *direction,
-                        runs: runs.clone(),
-                    })
-                    .collect();
+                let deficits = configure::deficits_left(&self.state);
                 (Reply::Configured { revision: self.state.config.revision, changes, deficits }, None)
             }
         }
@@ -308,7 +299,7 @@ impl Engine {
             let final_hold =
                 self.state.reservations.get(&id).filter(|r| r.may_settle()).map(|r| r.money.held);
             if let Some(voided) = final_hold {
-                self.record(at, None, Record::Settled { reservation: id, voided, timed_out: false });
+                self.record(at, due, Record::Settled { reservation: id, voided, timed_out: false });
             }
         }
     }
@@ -361,6 +352,6 @@ fn reservation_of(fact: &Fact) -> Option<ReservationId> {
     match fact {
         Fact::Leg { leg, .. } => Some(leg.reservation),
         Fact::Usage(usage) => Some(usage.reading.leg.reservation),
-        Fact::Port(_) => None,
+        Fact::Port(..) => None,
     }
 }

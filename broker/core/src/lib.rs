@@ -12,6 +12,7 @@ mod confirm;
 mod decide;
 mod engine;
 pub mod entries;
+pub mod floor;
 pub mod input;
 mod invariants;
 pub mod limits;

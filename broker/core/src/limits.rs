@@ -66,3 +66,6 @@ pub const REASON_BYTES_MAX: usize = 500;
 
 /// A reading may run ahead of the engine's clock by this much; an agent's offset above it is shown.
 pub const CLOCK_TOLERANCE_MS: u64 = 1_000;
+
+/// Least grace of a start, whatever the tier says: an install takes some milliseconds.
+pub const START_GRACE_MS_MIN: u64 = 1_000;

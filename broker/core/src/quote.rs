@@ -38,10 +38,9 @@ pub(crate) fn make(
 ) -> Decided {
     may_use(state, customer, request)?;
     let window = window_of(now, request).map_err(|why| Refusal::new(Code::OutOfRange, why))?;
-    let tiers = tiers_of(state, request)?;
+    let tiers = tiers_of(state, customer, request)?;
     check_need(&tiers, request.need)?;
-    let asks: Vec<Ask<'_>> =
-        tiers.iter().map(|(id, tier)| ask(state, customer, request, *id, tier)).collect();
+    let asks: Vec<Ask<'_>> = tiers.iter().map(|(id, tier)| ask(state, request, *id, tier)).collect();
     let mut offers: Vec<Offer> =
         asks.iter().filter_map(|ask| ask.plan(window, request.need, Variant::AsAsked)).collect();
     let is_counter = offers.is_empty();
@@ -63,15 +62,7 @@ pub(crate) fn make(
     Ok(Decision { records: vec![Record::Quoted(quote)], answer })
 }
 
-fn ask<'a>(
-    state: &'a State,
-    customer: CustomerId,
-    request: &QuoteRequest,
-    tier: TierId,
-    entry: &'a TierEntry,
-) -> Ask<'a> {
-    let currency =
-        state.config.customers.get(&customer).map_or(entry.def.tariff.currency, |customer| customer.currency);
+fn ask<'a>(state: &'a State, request: &QuoteRequest, tier: TierId, entry: &'a TierEntry) -> Ask<'a> {
     Ask {
         state,
         access: request.access,
@@ -79,7 +70,7 @@ fn ask<'a>(
         tier,
         revision: entry.revision,
         def: &entry.def,
-        currency,
+        currency: entry.def.tariff.currency,
     }
 }
 
@@ -95,14 +86,21 @@ pub(crate) fn may_use(state: &State, customer: CustomerId, request: &QuoteReques
     Err(Refusal::new(Code::EndpointNotAllowed, "this customer may not buy for that access"))
 }
 
-fn tiers_of<'a>(state: &'a State, request: &QuoteRequest) -> Result<Vec<(TierId, &'a TierEntry)>, Refusal> {
+/// Tiers on sale that the customer can pay: a price is in its tariff's currency.
+fn tiers_of<'a>(
+    state: &'a State,
+    customer: CustomerId,
+    request: &QuoteRequest,
+) -> Result<Vec<(TierId, &'a TierEntry)>, Refusal> {
+    let currency = state.config.customers.get(&customer).map(|def| def.currency);
     let tiers: Vec<_> = state
         .config
         .tiers
         .iter()
         .filter(|(id, tier)| {
             let wanted = request.tier.is_none_or(|wanted| wanted == **id);
-            wanted && tier.on_sale && tier.def.kind != TierKind::Background
+            let payable = currency == Some(tier.def.tariff.currency);
+            wanted && payable && tier.on_sale && tier.def.kind != TierKind::Background
         })
         .map(|(id, tier)| (*id, tier))
         .collect();

@@ -7,8 +7,8 @@ use crate::refusal::Refusal;
 use crate::reservation::{EndReason, Reservation};
 use minicbor::{Decode, Encode};
 use tollway_model::{
-    Amount, CustomerId, Direction, Flow, LegId, Micros, PoolId, QuoteId, ReservationId, Seq, Slot,
-    SlotLength, Timestamp,
+    Amount, BitsPerSecond, CustomerId, Direction, Flow, LegId, Micros, PoolId, QuoteId, ReservationId, Seq,
+    Slot, SlotLength, Timestamp,
 };
 use tollway_policy::{PolicyReport, PortReading, SlotReading};
 
@@ -95,8 +95,22 @@ pub enum Fact {
     },
     #[n(1)]
     Usage(#[n(0)] UsageFact),
+    /// Absent judgement: no pool's floor lies at this port alone, or the port was down.
     #[n(2)]
-    Port(#[n(0)] PortReading),
+    Port(#[n(0)] PortReading, #[n(1)] Option<FloorFact>),
+}
+
+/// What everyone else was left of a port in a slot, against what is never sold there.
+#[derive(Clone, Copy, PartialEq, Eq, Encode, Decode, Debug)]
+pub struct FloorFact {
+    /// Class rate that is never sold: capacity × (1 − sell_share).
+    #[n(0)]
+    pub floor: BitsPerSecond,
+    /// What the default class had: delivered under demand all through the slot, else the rate left to it.
+    #[n(1)]
+    pub measured: BitsPerSecond,
+    #[n(2)]
+    pub is_kept: bool,
 }
 
 /// A reading and what it was judged to be.

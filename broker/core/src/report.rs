@@ -1,6 +1,7 @@
 //! Reports of adapters: late, repeated and stale ones leave no fact; readings are judged one by one, each
 //! seeing what the one before it changed.
 
+use crate::floor;
 use crate::record::{Fact, Record, Reported};
 use crate::reservation::Reservation;
 use crate::state::State;
@@ -23,10 +24,11 @@ pub(crate) fn decide(state: &State, now: Timestamp, point: &str, number: u64, re
     let mut scratch: BTreeMap<ReservationId, Reservation> = BTreeMap::new();
     let mut facts = Vec::with_capacity(reports.len());
     let mut strangers = Vec::new();
+    let mut ports = floor::Judge::new(state, now, point);
     for report in reports {
         let leg = match report {
             Report::Port(reading) => {
-                facts.push(Fact::Port(reading.clone()));
+                facts.extend(ports.judge(reading));
                 continue;
             }
             Report::Leg { leg, .. } => *leg,
@@ -35,7 +37,7 @@ pub(crate) fn decide(state: &State, now: Timestamp, point: &str, number: u64, re
         let id = leg.reservation;
         let reservation = match scratch.entry(id) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(free) => match known_leg(state, point, leg) {
+            Entry::Vacant(free) => match known_leg(state, now, point, leg) {
                 Some(reservation) => free.insert(reservation.clone()),
                 None => {
                     if let Report::Leg { attempt, report: PolicyReport::Active { .. }, .. } = report {
@@ -54,17 +56,21 @@ pub(crate) fn decide(state: &State, now: Timestamp, point: &str, number: u64, re
     Judged { record: Some(Record::Reported(reported)), strangers }
 }
 
-/// The reservation of a leg that this enforcement point may speak about.
-fn known_leg<'a>(state: &'a State, point: &str, leg: LegId) -> Option<&'a Reservation> {
+/// The reservation of a leg that this enforcement point may speak about. One that the record of this very
+/// batch will forget is not known any more.
+fn known_leg<'a>(state: &'a State, now: Timestamp, point: &str, leg: LegId) -> Option<&'a Reservation> {
     state.reservations.get(&leg.reservation).filter(|reservation| {
         let access = state.config.accesses.get(&reservation.access);
-        leg.index == 0 && access.is_some_and(|access| access.enforcement_point == point)
+        leg.index == 0
+            && access.is_some_and(|access| access.enforcement_point == point)
+            && !(reservation.settled && state.is_forgotten_at(now, reservation.id))
     })
 }
 
 fn judge(state: &State, now: Timestamp, reservation: &Reservation, report: &Report) -> Option<Fact> {
     match report {
-        Report::Port(reading) => Some(Fact::Port(reading.clone())),
+        // Judged by its port, which no reservation owns.
+        Report::Port(_) => None,
         Report::Usage(reading) => reservation.judge(now, reading, state.slot_length()).map(Fact::Usage),
         Report::Leg { leg, attempt, report } => {
             let stale =

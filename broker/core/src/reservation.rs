@@ -290,6 +290,17 @@ impl Reservation {
         Micros(self.line.posted().0 + self.money.held.0)
     }
 
+    /// First instant at which something is to be in force: the cheapest slots of a transfer may lie long
+    /// after the start of its window.
+    pub(crate) fn first_in_force(&self) -> Timestamp {
+        self.schedule.window().map_or(self.window.from, |window| window.from)
+    }
+
+    /// How long the enforcement point has from then on.
+    pub(crate) fn start_grace_ms(&self) -> u64 {
+        self.terms.start_grace_ms.max(limits::START_GRACE_MS_MIN)
+    }
+
     /// What the enforcement point should make so.
     pub fn desired(&self, access: &AccessDef) -> DesiredLeg {
         let packet = self.terms.shape.packet_bytes;
@@ -435,7 +446,7 @@ impl Reservation {
         match fact {
             Fact::Leg { report, .. } => self.fold_report(at, report),
             Fact::Usage(usage) => self.fold_usage(usage),
-            Fact::Port(_) => {}
+            Fact::Port(..) => {}
         }
     }
 
@@ -474,7 +485,10 @@ impl Reservation {
             PolicyReport::Active { at: when } => {
                 self.leg.was_active = true;
                 if self.leg.state != LegState::Active {
-                    self.set_leg((*when).min(at), LegState::Active, None);
+                    let since = (*when).min(at);
+                    self.set_leg(since, LegState::Active, None);
+                    // Nothing was promised for the time in which it was not in force.
+                    self.meter.covered_until = self.meter.covered_until.max(since);
                 }
             }
             PolicyReport::Refused { reason } if self.leg.state == LegState::Active => {
@@ -511,7 +525,8 @@ impl Reservation {
         meter.slot_charged_bytes += usage.charged_bytes;
         meter.excused_ms += usage.excused_ms;
         meter.seen |= reading.seen;
-        meter.last_seen |= reading.last;
+        // A leg that lives again after a last reading has a later one to come.
+        meter.last_seen = reading.last;
         meter.metered_bytes = meter.metered_bytes.saturating_add(usage.delivered_bytes);
         meter.metered_reverse_bytes = meter.metered_reverse_bytes.saturating_add(usage.reverse_bytes);
         meter.covered_until = usage.covered_until;

@@ -2,6 +2,7 @@
 
 use crate::calendar::Calendar;
 use crate::config::{AccessDef, ConfigDef, CustomerDef, PoolDef, TierDef};
+use crate::floor::{PortFloor, PortKey};
 use crate::limits;
 use crate::offer::Quote;
 use crate::record::MarketMade;
@@ -189,6 +190,8 @@ pub struct State {
     /// Settled reservations in the order in which they are forgotten.
     pub(crate) forget: VecDeque<(Timestamp, ReservationId)>,
     pub(crate) deficits: BTreeMap<(PoolId, Direction), Vec<crate::record::DeficitRun>>,
+    /// What the ports' meters said of everyone else's floor.
+    pub(crate) floors: BTreeMap<PortKey, PortFloor>,
 }
 
 impl State {
@@ -221,6 +224,11 @@ impl State {
             return counted;
         }
         self.key_expiries.iter().filter(|e| e.customer == customer && e.due > now).count()
+    }
+
+    /// Every port that has reported, with what everyone else was left there.
+    pub fn floors(&self) -> &BTreeMap<PortKey, PortFloor> {
+        &self.floors
     }
 
     pub fn deficits(&self) -> &BTreeMap<(PoolId, Direction), Vec<crate::record::DeficitRun>> {
@@ -312,6 +320,11 @@ impl State {
                 })
             })
         })
+    }
+
+    /// Whether the next record, if it is of this instant, forgets a settled reservation.
+    pub(crate) fn is_forgotten_at(&self, at: Timestamp, id: ReservationId) -> bool {
+        self.forget.iter().take_while(|(due, _)| *due <= at).any(|(_, gone)| *gone == id)
     }
 
     /// Drops what is over by `at`: quotes, keys, settled reservations, past days. A function of records and

@@ -80,48 +80,38 @@ fn no_longer_fits(
     })
 }
 
-/// Beyond its first, one customer's unconfirmed holds take at most a share of what is on sale in a slot.
+/// Beyond its first, one customer's unconfirmed holds take at most a share of what is on sale in a slot. What
+/// they take changes only where one of their segments begins, so that a window of a month is not walked slot
+/// by slot.
 fn check_hold_share(state: &State, customer: CustomerId, offer: &Offer) -> Result<(), Refusal> {
     let Some(open) = state.open_holds.get(&customer).filter(|open| !open.is_empty()) else { return Ok(()) };
+    let held: Vec<_> = open
+        .iter()
+        .filter_map(|id| state.reservations.get(id))
+        .flat_map(|r| state.commitments(r.access, r.direction, &r.schedule, r.terms.shape.packet_bytes))
+        .collect();
     let packet = offer.terms.shape.packet_bytes;
     for (pool, side, slots, class) in
         state.commitments(offer.access, offer.direction, &offer.schedule, packet)
     {
         let Some(def) = state.config.pools.get(&pool) else { continue };
         let share = def.on_sale(side).share_ppm(def.hold_share_ppm).0;
-        for slot in slots {
-            let at = state.slot_length().start_of(tollway_model::Slot(slot));
-            let window = state.slot_length().window_of(tollway_model::Slot(slot));
-            let held: u64 = open
-                .iter()
-                .filter_map(|id| state.reservations.get(id))
-                .filter(|r| r.window.overlaps(window) && uses(state, r.access, side, pool))
-                .map(|r| {
-                    let rate = r.schedule.rate_at(at.max(r.window.from));
-                    let rate = if side == r.direction { rate } else { rate.return_path() };
-                    rate.class_rate(r.terms.shape.packet_bytes).0
-                })
-                .sum();
-            if held + class > share {
-                let message = format!(
-                    "unconfirmed holds of this customer may take {} of pool {} in a slot",
-                    tollway_model::BitsPerSecond(share),
-                    def.name
-                );
-                return Err(Refusal::new(Code::HoldShare, message));
-            }
+        let here = || held.iter().filter(|(p, s, _, _)| *p == pool && *s == side);
+        let taken = |slot: u64| -> u64 {
+            here().filter(|(_, _, of, _)| of.contains(&slot)).map(|(_, _, _, bps)| bps).sum()
+        };
+        let starts = here().map(|(_, _, of, _)| of.start).filter(|start| slots.contains(start));
+        let most = starts.chain([slots.start]).map(taken).max().unwrap_or(0);
+        if most + class > share {
+            let message = format!(
+                "unconfirmed holds of this customer may take {} of pool {} in a slot",
+                tollway_model::BitsPerSecond(share),
+                def.name
+            );
+            return Err(Refusal::new(Code::HoldShare, message));
         }
     }
     Ok(())
-}
-
-fn uses(
-    state: &State,
-    access: tollway_model::AccessId,
-    side: tollway_model::Direction,
-    pool: tollway_model::PoolId,
-) -> bool {
-    state.routes.get(&access).is_some_and(|route| route.pools(side).contains(&pool))
 }
 
 /// The gate: `available(account) ≥ amount`.

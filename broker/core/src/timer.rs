@@ -23,15 +23,20 @@ pub(crate) fn decide(state: &State, due: Timestamp, timer: Timer) -> Vec<Record>
             // A timer of an earlier refusal, left over after a replay, is not the one that is due.
             let is_this_refusal = reservation.leg.since.plus_ms(limits::LEG_RETRY_MS) == due;
             let is_refused = reservation.leg.state == LegState::Refused && is_this_refusal;
-            if reservation.promise.is_confirmed() && is_refused {
+            if !reservation.promise.is_confirmed() || !is_refused {
+                Vec::new()
+            } else if !reservation.leg.was_active && due >= grace_surely_over(reservation) {
+                vec![ended(reservation, EndReason::Terminated)]
+            } else {
                 let attempt = reservation.leg.attempt + 1;
                 vec![Record::LegRetried { leg: reservation.leg_id(), attempt }]
-            } else {
-                Vec::new()
             }
         }
         Due::GraceEnds => {
-            if reservation.promise.is_confirmed() && !reservation.leg.was_active {
+            // An enforcement point that accepted the leg follows its schedule by itself. That nothing was
+            // heard of it since may be our own absence, which ends no promise.
+            let is_accepted = reservation.leg.state == LegState::Accepted;
+            if reservation.promise.is_confirmed() && !reservation.leg.was_active && !is_accepted {
                 vec![ended(reservation, EndReason::Terminated)]
             } else {
                 Vec::new()
@@ -50,6 +55,12 @@ pub(crate) fn decide(state: &State, due: Timestamp, timer: Timer) -> Vec<Record>
             }
         }
     }
+}
+
+/// When the grace of a start is over however late it was confirmed.
+fn grace_surely_over(reservation: &Reservation) -> Timestamp {
+    let confirmed_last = reservation.first_in_force().plus_ms(limits::QUOTE_LIFE_MS + limits::HOLD_LIFE_MS);
+    confirmed_last.plus_ms(reservation.start_grace_ms())
 }
 
 fn ended(reservation: &Reservation, reason: EndReason) -> Record {

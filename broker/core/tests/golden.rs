@@ -9,7 +9,7 @@ use tollway_core::config::{
 };
 use tollway_core::offer::{Need, Offer, Quote, QuoteRequest, Terms, Variant, When};
 use tollway_core::record::{
-    Answered, Configured, Deficit, DeficitRun, Ended, Fact, Held, MarketMade, Reported, UsageFact,
+    Answered, Configured, Deficit, DeficitRun, Ended, Fact, FloorFact, Held, MarketMade, Reported, UsageFact,
 };
 use tollway_core::reservation::EndReason;
 use tollway_core::{Code, Record, Refusal, Reply, Reservation};
@@ -168,8 +168,8 @@ fn usage() -> UsageFact {
     }
 }
 
-fn reported() -> Reported {
-    let port = PortReading {
+fn port() -> PortReading {
+    PortReading {
         port: "wan0".into(),
         direction: Direction::Up,
         slot: Slot(360_000_000),
@@ -181,7 +181,17 @@ fn reported() -> Reported {
         up: true,
         delivered_bytes: 7,
         busy_ms: 8,
-    };
+    }
+}
+
+/// As a port reading is written since it is judged; those before it have no judgement.
+fn floor_reported() -> Reported {
+    let (floor, measured) = (BitsPerSecond(19_400_000), BitsPerSecond(19_399_000));
+    let judged = Some(FloorFact { floor, measured, is_kept: false });
+    Reported { enforcement_point: "router1".into(), number: 13, facts: vec![Fact::Port(port(), judged)] }
+}
+
+fn reported() -> Reported {
     let leg = |report: PolicyReport| Fact::Leg { leg: LEG, attempt: 2, report };
     Reported {
         enforcement_point: "router1".into(),
@@ -193,7 +203,7 @@ fn reported() -> Reported {
             leg(PolicyReport::Lost { at: T, reason: "port down".into() }),
             leg(PolicyReport::Removed { at: T }),
             Fact::Usage(usage()),
-            Fact::Port(port),
+            Fact::Port(port(), None),
         ],
     }
 }
@@ -253,6 +263,7 @@ fn records() -> Vec<Record> {
         Record::Started { reservation: id },
         Record::LegRetried { leg: LEG, attempt: 3 },
         Record::Reported(reported()),
+        Record::Reported(floor_reported()),
         Record::Ended(Ended { reservation: id, reason, fee: Micros(12), detail: Some("why".into()) }),
         Record::Settled { reservation: id, voided: Micros(13), timed_out: true },
         Record::ToppedUp {

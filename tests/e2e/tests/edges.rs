@@ -14,6 +14,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("tollway-netlink", &["tollway-policy", "tollway-model"]),
     ("tollway-linux", &["tollway-netlink", "tollway-policy", "tollway-model"]),
     ("tollway-agent", &["tollway-linux", "tollway-proto", "tollway-policy", "tollway-model"]),
+    ("tollway-diameter", &[]),
+    ("tollway-gx", &["tollway-diameter", "tollway-policy", "tollway-model"]),
     ("tollway-proto", &[]),
     ("tollway-link", &[]),
     ("tollway-lab", &["tollway-link", "tollway-netlink", "tollway-proto", "tollway-policy", "tollway-model"]),

@@ -154,15 +154,19 @@ impl World {
         self.replies.pop().unwrap()
     }
 
-    pub fn quote(&mut self, need: Need, seconds: u64) -> Reply {
-        let request = QuoteRequest {
+    pub fn request_for(&self, need: Need, seconds: u64) -> QuoteRequest {
+        QuoteRequest {
             access: LINE,
             direction: Direction::Up,
             tier: None,
             need,
             start: None,
             end: When::In(seconds * 1000),
-        };
+        }
+    }
+
+    pub fn quote(&mut self, need: Need, seconds: u64) -> Reply {
+        let request = self.request_for(need, seconds);
         self.command(SHOP, Command::Quote(request))
     }
 

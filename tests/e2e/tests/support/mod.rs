@@ -65,11 +65,11 @@ fn free_port() -> u16 {
 fn new_key() -> (String, String) {
     let output = Command::new(binary("tollway")).args(["noc", "key", "new"]).output().expect("key new runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let hex = |word: &str| word.len() == 64 && word.chars().all(|c| c.is_ascii_hexdigit());
-    let words: Vec<&str> = text.split(|c: char| c.is_whitespace() || c == '"' || c == '=').collect();
-    let sha = words.iter().find(|w| hex(w)).unwrap_or_else(|| panic!("no sha256 in {text:?}"));
-    let token = words.iter().filter(|w| w.len() >= 24 && *w != sha).max_by_key(|w| w.len());
-    ((*token.unwrap_or_else(|| panic!("no token in {text:?}"))).to_owned(), (*sha).to_owned())
+    let after = |label: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(label));
+        line.unwrap_or_else(|| panic!("no {label:?} in {text:?}")).trim().trim_matches('"').to_owned()
+    };
+    (after("token:"), after("config: sha256 ="))
 }
 
 pub struct Broker {

@@ -1,0 +1,30 @@
+//! `GET /reservations/{id}/charges`: the bill, recomputable by an outsider.
+
+use super::error::ApiError;
+use super::extract::{Caller, PathText};
+use super::usage::usage_of;
+use super::wire::charges_out::{ChargesView, charges_view};
+use super::{ApiState, json};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+
+/// Read the bill and what it is made of
+#[utoipa::path(
+    get,
+    path = "/qos-transfers/v0.1/reservations/{id}/charges",
+    tag = "reservations",
+    operation_id = "getCharges",
+    params(("id" = String, Path, description = "`reservation_id`")),
+    responses((status = 200, description = "Final when `settled`", body = ChargesView))
+)]
+pub async fn show(
+    State(api): State<ApiState>,
+    caller: Caller,
+    PathText(id): PathText,
+) -> Result<Response, ApiError> {
+    let reservation = api.reservation(&caller, &id).await?;
+    let facts = usage_of(&api, &reservation).await?;
+    let slot_length = api.handle().snapshot().slot_length;
+    Ok(json(StatusCode::OK, &charges_view(&reservation, &facts, slot_length)))
+}

@@ -1,0 +1,126 @@
+//! The bill, with all that an outsider needs to recompute it: frozen unit prices, what each slot added, one
+//! numerator and its scale. A line comes to `round_half_even(numerator / scale) + setup_micros`, at most what was
+//! held.
+
+use crate::api::instant::Instant;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use tollway_billing::Unit;
+use tollway_core::Reservation;
+use tollway_core::record::UsageFact;
+use tollway_model::{Slot, SlotLength};
+use utoipa::ToSchema;
+
+/// A stretch of the schedule at one frozen price.
+#[derive(Serialize, ToSchema)]
+pub struct ChargeSegmentView {
+    pub from: Instant,
+    pub until: Instant,
+    pub rate_bps: u64,
+    pub unit_price_micros: i64,
+    pub multiplier_ppm: u32,
+}
+
+/// What one slot added to the numerator: `kept_ms` counts for `mbps_hour`, `bytes` for `gb`.
+#[derive(Serialize, ToSchema)]
+pub struct SlotChargeView {
+    pub slot_from: Instant,
+    /// Index into `segments`.
+    pub segment: u32,
+    pub kept_ms: u64,
+    pub bytes: u64,
+}
+
+/// A charge line. The numerator is the sum over `slots` of `rate_bps × kept_ms` (`mbps_hour`) or `bytes`
+/// (`gb`), times `unit_price_micros × multiplier_ppm` of the slot's segment.
+#[derive(Serialize, ToSchema)]
+pub struct ChargeLineView {
+    pub segments: Vec<ChargeSegmentView>,
+    /// `mbps_hour` or `gb`.
+    pub unit: String,
+    /// A decimal integer; it may be wider than 64 bits.
+    pub scale: String,
+    /// A decimal integer; it may be wider than 64 bits.
+    pub numerator: String,
+    /// Setup as it was charged: with the first slot that counts, else 0.
+    pub setup_micros: i64,
+    pub posted_micros: i64,
+    pub slots: Vec<SlotChargeView>,
+}
+
+/// What has been charged so far, and whether that is final.
+#[derive(Serialize, ToSchema)]
+pub struct ChargesView {
+    /// `reserved` or `delivered`.
+    pub charge_by: String,
+    pub lines: Vec<ChargeLineView>,
+    /// A fee for cancelling after the tier's notice.
+    pub cancel_fee_micros: i64,
+    /// The lines and the fee.
+    pub total_micros: i64,
+    /// What was held at first: the most that is ever charged.
+    pub held_micros: i64,
+    pub currency: String,
+    pub settled: bool,
+}
+
+pub fn charges_view(reservation: &Reservation, facts: &[UsageFact], slot_length: SlotLength) -> ChargesView {
+    let line = &reservation.line;
+    let slots = slots(facts, line.unit, slot_length);
+    let setup = if slots.is_empty() { 0 } else { line.setup.get() };
+    // Inside, the line's numerator carries the setup too; it is a whole number of its scale.
+    let numerator = line.numerator() - i128::from(setup).saturating_mul(line.unit.scale());
+    let segments = line
+        .segments
+        .iter()
+        .map(|s| ChargeSegmentView {
+            from: Instant(s.window.from),
+            until: Instant(s.window.until),
+            rate_bps: s.rate.get(),
+            unit_price_micros: s.unit_price.get(),
+            multiplier_ppm: s.multiplier_ppm,
+        })
+        .collect();
+    ChargesView {
+        charge_by: reservation.terms.charge_by.as_str().to_owned(),
+        lines: vec![ChargeLineView {
+            segments,
+            unit: line.unit.as_str().to_owned(),
+            scale: line.unit.scale().to_string(),
+            numerator: numerator.to_string(),
+            setup_micros: setup,
+            posted_micros: line.posted().get(),
+            slots,
+        }],
+        cancel_fee_micros: reservation.money.posted.get() - line.posted().get(),
+        total_micros: reservation.money.posted.get(),
+        held_micros: reservation.total.micros.get(),
+        currency: reservation.total.currency.to_string(),
+        settled: reservation.settled,
+    }
+}
+
+/// A slot may have been read several times; what is charged of it is their sum. Slots in which nothing counts
+/// for this unit are left away.
+fn slots(facts: &[UsageFact], unit: Unit, slot_length: SlotLength) -> Vec<SlotChargeView> {
+    let mut sums: BTreeMap<(Slot, u32), (u64, u64)> = BTreeMap::new();
+    for fact in facts {
+        let counts = match unit {
+            Unit::MbpsHour => fact.kept_ms > 0,
+            Unit::Gb => fact.charged_bytes > 0,
+        };
+        if counts {
+            let (kept_ms, bytes) = sums.entry((fact.reading.slot, fact.segment)).or_default();
+            *kept_ms = kept_ms.saturating_add(fact.kept_ms);
+            *bytes = bytes.saturating_add(fact.charged_bytes);
+        }
+    }
+    sums.into_iter()
+        .map(|((slot, segment), (kept_ms, bytes))| SlotChargeView {
+            slot_from: Instant(slot_length.start_of(slot)),
+            segment,
+            kept_ms,
+            bytes,
+        })
+        .collect()
+}

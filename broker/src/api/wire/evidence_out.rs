@@ -1,0 +1,95 @@
+//! Delivered against promised: when the leg was in force, and what each slot's readings said.
+
+use crate::api::instant::Instant;
+use crate::store::LegInterval;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use tollway_core::record::UsageFact;
+use tollway_model::{Slot, SlotLength};
+use utoipa::ToSchema;
+
+/// A stretch in which the leg was in one state.
+#[derive(Serialize, ToSchema)]
+pub struct IntervalView {
+    pub from: Instant,
+    /// Null: it still is.
+    pub until: Option<Instant>,
+    pub state: String,
+    pub reason: Option<String>,
+}
+
+/// One slot: layer-3 bytes promised and delivered, and what was kept of it.
+#[derive(Serialize, ToSchema)]
+pub struct SlotEvidenceView {
+    pub slot_from: Instant,
+    pub promised_bytes: u64,
+    pub delivered_bytes: u64,
+    pub active_ms: u64,
+    /// Longest silence under demand.
+    pub gap_ms_max: u32,
+    /// Time that counts as kept and is charged for.
+    pub kept_ms: u64,
+    /// Why time in force does not count: `flow_not_seen`, the flow set had matched nothing yet.
+    pub excused: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct EvidenceView {
+    pub intervals: Vec<IntervalView>,
+    pub readings: Vec<SlotEvidenceView>,
+}
+
+#[derive(Default)]
+struct SlotSum {
+    promised: u64,
+    delivered: u64,
+    active_ms: u64,
+    gap_ms_max: u32,
+    kept_ms: u64,
+    excused_ms: u64,
+}
+
+pub fn evidence_view(
+    intervals: &[LegInterval],
+    facts: &[UsageFact],
+    slot_length: SlotLength,
+) -> EvidenceView {
+    EvidenceView {
+        intervals: intervals
+            .iter()
+            .map(|interval| IntervalView {
+                from: Instant(interval.from),
+                until: interval.until.map(Instant),
+                state: interval.state.clone(),
+                reason: interval.reason.clone(),
+            })
+            .collect(),
+        readings: slots(facts, slot_length),
+    }
+}
+
+/// A slot may have been read several times. The first reading of it carries the slot's whole promise; what
+/// the later ones carry is what was then left of it.
+fn slots(facts: &[UsageFact], slot_length: SlotLength) -> Vec<SlotEvidenceView> {
+    let mut sums: BTreeMap<Slot, SlotSum> = BTreeMap::new();
+    for fact in facts {
+        let sum = sums.entry(fact.reading.slot).or_default();
+        sum.promised = sum.promised.max(fact.promised_bytes);
+        sum.delivered = sum.delivered.saturating_add(fact.delivered_bytes);
+        sum.active_ms = sum.active_ms.saturating_add(u64::from(fact.reading.active_ms));
+        sum.gap_ms_max = sum.gap_ms_max.max(fact.reading.gap_ms_max);
+        sum.kept_ms = sum.kept_ms.saturating_add(fact.kept_ms);
+        sum.excused_ms = sum.excused_ms.saturating_add(fact.excused_ms);
+    }
+    sums.into_iter()
+        .map(|(slot, sum)| SlotEvidenceView {
+            slot_from: Instant(slot_length.start_of(slot)),
+            promised_bytes: sum.promised,
+            delivered_bytes: sum.delivered,
+            active_ms: sum.active_ms.min(slot_length.ms()),
+            gap_ms_max: sum.gap_ms_max,
+            kept_ms: sum.kept_ms,
+            excused: (sum.excused_ms > 0).then(|| "flow_not_seen".to_owned()),
+        })
+        .collect()
+}

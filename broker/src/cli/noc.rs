@@ -1,0 +1,164 @@
+//! `tollway noc …`: verbs that call a running broker, and keys.
+
+use super::args::TopUp;
+use super::{Failure, runtime};
+use crate::auth::{sha256_hex, token_sha256};
+use anyhow::{Context, anyhow, bail};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::{Method, Request, Uri, header};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use std::io::Read;
+use std::time::Duration;
+
+/// Environment variable that holds a NOC key.
+const KEY_VARIABLE: &str = "TOLLWAY_NOC_KEY";
+
+/// How long the broker may take.
+const ANSWER_WAIT: Duration = Duration::from_secs(30);
+
+/// Largest answer that is read.
+const ANSWER_BYTES_MAX: usize = 1_048_576;
+
+/// Random bytes of a token: 256 bits, written as hexadecimal digits.
+const TOKEN_BYTES: usize = 32;
+
+pub(super) fn new_key() -> Result<(), Failure> {
+    let token = random_hex(TOKEN_BYTES)?;
+    println!("token:  {token}");
+    println!("config: sha256 = \"{}\"", sha256_hex(&token_sha256(&token)));
+    Ok(())
+}
+
+pub(super) fn top_up(args: &TopUp) -> Result<(), Failure> {
+    let micros = micros(&args.amount).map_err(Failure::usage)?;
+    let key = noc_key(args).map_err(Failure::usage)?;
+    let idempotency_key = match &args.idempotency_key {
+        Some(key) => key.clone(),
+        None => random_hex(16)?,
+    };
+    let body = serde_json::json!({
+        "amount_micros": micros,
+        "currency": args.currency,
+        "reason": args.reason,
+    });
+    let path = format!("/noc/v0.1/wallets/{}/top-ups", escaped(&args.customer));
+    let uri: Uri = format!("{}{path}", args.url.trim_end_matches('/'))
+        .parse()
+        .with_context(|| format!("--url {} is not a URL", args.url))
+        .map_err(Failure::usage)?;
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(uri)
+        .header(header::AUTHORIZATION, format!("Bearer {key}"))
+        .header(header::CONTENT_TYPE, "application/json")
+        .header("idempotency-key", &idempotency_key)
+        .body(Full::new(Bytes::from(body.to_string())))
+        .context("the request cannot be made")?;
+    let answer = runtime()?.block_on(answered(request)).with_context(|| {
+        format!("not known whether it was credited; run again with --idempotency-key {idempotency_key}")
+    })?;
+    let balance = answer.get("balance_micros").and_then(serde_json::Value::as_i64);
+    let balance = balance.ok_or_else(|| anyhow!("the broker's answer has no balance: {answer}"))?;
+    let (whole, rest) = (balance / 1_000_000, (balance % 1_000_000).abs());
+    println!("{}: balance {whole}.{rest:06} {}", args.customer, args.currency);
+    Ok(())
+}
+
+/// The whole answer in time, not only its head.
+async fn answered(request: Request<Full<Bytes>>) -> anyhow::Result<serde_json::Value> {
+    tokio::time::timeout(ANSWER_WAIT, call(request)).await.context("the broker did not answer in time")?
+}
+
+async fn call(request: Request<Full<Bytes>>) -> anyhow::Result<serde_json::Value> {
+    let client: Client<HttpConnector, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+    let authority = request.uri().to_string();
+    let response = client.request(request).await.with_context(|| format!("cannot call {authority}"))?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
+        .collect()
+        .await
+        .map_err(|error| anyhow!("the broker's answer broke off: {error}"))?
+        .to_bytes();
+    let answer: serde_json::Value = serde_json::from_slice(&body).unwrap_or(serde_json::Value::Null);
+    if status.is_success() {
+        return Ok(answer);
+    }
+    let text = |name: &str| answer.get(name).and_then(serde_json::Value::as_str).unwrap_or("").to_owned();
+    bail!("{status}: {} {}\n  mend: {}", text("code"), text("message"), text("how_to_fix"))
+}
+
+fn noc_key(args: &TopUp) -> anyhow::Result<String> {
+    let text = match &args.key_file {
+        Some(file) => {
+            std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?
+        }
+        None => std::env::var(KEY_VARIABLE)
+            .map_err(|_| anyhow!("no NOC key: set {KEY_VARIABLE} or name a file with --key-file"))?,
+    };
+    let key = text.trim().to_owned();
+    if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        bail!("the NOC key is empty or not plain text");
+    }
+    Ok(key)
+}
+
+/// Millionths of a decimal amount; exact or refused.
+fn micros(text: &str) -> anyhow::Result<i64> {
+    let bad = || anyhow!("--amount {text:?} is no amount: write e.g. 10.00, with at most six decimals");
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(decimals) || decimals.len() > 6 {
+        return Err(bad());
+    }
+    let whole: i64 = whole.parse().map_err(|_| bad())?;
+    let decimals: i64 = format!("{decimals:0<6}").parse().map_err(|_| bad())?;
+    let micros = whole.checked_mul(1_000_000).and_then(|micros| micros.checked_add(decimals));
+    micros.filter(|micros| *micros > 0).ok_or_else(bad)
+}
+
+/// A path segment; names of customers may hold a slash.
+fn escaped(name: &str) -> String {
+    name.bytes().fold(String::new(), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.') {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+        out
+    })
+}
+
+fn random_hex(bytes: usize) -> anyhow::Result<String> {
+    let mut random = vec![0u8; bytes];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut random))
+        .context("cannot read the kernel's randomness")?;
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_exact_or_refused() {
+        for (text, want) in [
+            ("10.00", 10_000_000),
+            ("0.000001", 1),
+            ("7", 7_000_000),
+            ("1.5", 1_500_000),
+            ("1.50", 1_500_000),
+        ] {
+            assert_eq!(micros(text).unwrap(), want, "{text}");
+        }
+        for text in
+            ["", "0", "0.0", "-1", "1.", ".5", "1.0000001", "1e3", "NaN", "1,5", "9223372036855", "+1"]
+        {
+            assert!(micros(text).is_err(), "{text}");
+        }
+        assert_eq!(escaped("shop/a b"), "shop%2Fa%20b");
+    }
+}

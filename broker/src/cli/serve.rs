@@ -1,0 +1,198 @@
+//! `tollway serve`.
+
+use super::args::Serve;
+use super::{Exit, Failure, runtime};
+use crate::agents::Service;
+use crate::api::server::Bounds;
+use crate::api::{self, ApiState};
+use crate::auth::Keys;
+use crate::clock::Kernel;
+use crate::config::{self, Settings};
+use crate::driver::{self, Options, Started, Stopped, poison};
+use crate::public_id::PublicIds;
+use crate::telemetry::logging;
+use anyhow::Context;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::TcpListenerStream;
+
+/// How long a stop waits for requests under way.
+const REQUESTS_WAIT: Duration = Duration::from_secs(5);
+
+/// A peer that does not answer within this is gone: its connection is closed.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+const KEEPALIVE_WAIT: Duration = Duration::from_secs(20);
+
+pub(super) fn run(args: &Serve) -> Result<(), Failure> {
+    logging::start().map_err(Failure::usage)?;
+    let settings = config::load(&args.config).map_err(Failure::usage)?;
+    poison::install_hook(&args.data);
+    runtime()?.block_on(serve(args, settings))
+}
+
+async fn serve(args: &Serve, settings: Settings) -> Result<(), Failure> {
+    let signals = Signals::listen().context("cannot listen for signals")?;
+    let keys = Arc::new(Keys::new(settings.keys).map_err(Failure::usage)?);
+    let options = Options {
+        market: settings.market.clone(),
+        config: settings.def,
+        clock: Box::new(Kernel),
+        accept_clock: args.accept_clock,
+    };
+    let started = driver::start(&args.data, options).await.map_err(failure)?;
+    let ports = match Ports::open(settings.serve).await {
+        Ok(ports) => ports,
+        Err(error) => {
+            stop_driver(started).await?;
+            return Err(error.into());
+        }
+    };
+    let ids = PublicIds::open(&args.data).context("cannot open the market's key")?;
+    announce(&settings.market.name, &ports)?;
+    let (closing, closed) = watch::channel(false);
+    let state = ApiState::new(
+        started.handle.clone(),
+        started.reader.clone(),
+        ids,
+        Arc::clone(&keys),
+        Arc::clone(&started.hub),
+    )
+    .context("cannot make the metrics")?;
+    let http = spawn_http(ports.http, state, closed.clone());
+    let grpc = spawn_grpc(ports.grpc, &started, keys, closed);
+    wait(started, signals, closing, http, grpc).await
+}
+
+/// Until a signal comes or the driver ends by itself; then in order: no new requests, those under way, the
+/// driver's last commit, the agents' streams.
+async fn wait(
+    mut started: Started,
+    mut signals: Signals,
+    closing: watch::Sender<bool>,
+    http: JoinHandle<()>,
+    grpc: JoinHandle<()>,
+) -> Result<(), Failure> {
+    let ended = tokio::select! {
+        ended = &mut started.driver => Some(ended),
+        name = signals.any() => {
+            tracing::info!(signal = name, "asked to stop");
+            None
+        }
+    };
+    closing.send_replace(true);
+    if let Some(ended) = ended {
+        return stopped(ended.context("the driver failed")?);
+    }
+    if tokio::time::timeout(REQUESTS_WAIT, http).await.is_err() {
+        tracing::warn!("some requests did not end in time");
+    }
+    let done = stop_driver(started).await;
+    if tokio::time::timeout(REQUESTS_WAIT, grpc).await.is_err() {
+        tracing::warn!("some agents' streams did not end in time");
+    }
+    done
+}
+
+async fn stop_driver(started: Started) -> Result<(), Failure> {
+    started.stop.send_replace(true);
+    let ended = started.driver.await.context("the driver failed")?;
+    stopped(ended)
+}
+
+fn stopped(ended: Stopped) -> Result<(), Failure> {
+    match ended {
+        Stopped::Gracefully => {
+            tracing::info!("stopped; everything decided is durable");
+            Ok(())
+        }
+        Stopped::Store(error) => Err(error.into()),
+    }
+}
+
+fn failure(error: driver::Error) -> Failure {
+    match error {
+        driver::Error::Store(error) => error.into(),
+        error @ (driver::Error::Refused(_) | driver::Error::OtherMarket { .. }) => Failure::usage(error),
+        error @ (driver::Error::Clock(_) | driver::Error::Poison(_)) => {
+            Failure { exit: Exit::Failed, why: error.into() }
+        }
+    }
+}
+
+struct Ports {
+    http: TcpListener,
+    grpc: TcpListener,
+}
+
+impl Ports {
+    async fn open(serve: config::Serve) -> anyhow::Result<Ports> {
+        Ok(Ports { http: bind("http", serve.http).await?, grpc: bind("grpc", serve.grpc).await? })
+    }
+}
+
+async fn bind(what: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {what} = {address}"))
+}
+
+/// One line on standard output, for whoever started us and waits.
+fn announce(market: &str, ports: &Ports) -> anyhow::Result<()> {
+    let http = ports.http.local_addr().context("the listener has no address")?;
+    let grpc = ports.grpc.local_addr().context("the listener has no address")?;
+    println!("tollway serves market {market}: http {http}, grpc {grpc}");
+    Ok(())
+}
+
+fn spawn_http(listener: TcpListener, state: ApiState, closed: watch::Receiver<bool>) -> JoinHandle<()> {
+    tokio::spawn(api::server::serve(listener, api::router(state), Bounds::default(), until(closed)))
+}
+
+fn spawn_grpc(
+    listener: TcpListener,
+    started: &Started,
+    keys: Arc<Keys>,
+    closed: watch::Receiver<bool>,
+) -> JoinHandle<()> {
+    let service = Service::new(Arc::clone(&started.hub), started.handle.clone(), keys).into_server();
+    tokio::spawn(async move {
+        let served = tonic::transport::Server::builder()
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .http2_keepalive_timeout(Some(KEEPALIVE_WAIT))
+            .tcp_nodelay(true)
+            .serve_with_incoming_shutdown(service, TcpListenerStream::new(listener), until(closed))
+            .await;
+        if let Err(error) = served {
+            tracing::error!(%error, "the gRPC server failed");
+        }
+    })
+}
+
+async fn until(mut closed: watch::Receiver<bool>) {
+    // Whoever could close is gone: so is the reason to go on.
+    let _ = closed.wait_for(|closed| *closed).await;
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn any(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

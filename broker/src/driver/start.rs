@@ -1,0 +1,199 @@
+//! From a data directory to a running driver: replay, clock, market, configuration, overdue timers.
+
+use super::gate::Gate;
+use super::handle::Handle;
+use super::poison::Poison;
+use super::run::{Driver, Stopped, handle_into};
+use super::snapshot::Snapshot;
+use super::writer::{Writer, load};
+use crate::agents::Hub;
+use crate::clock::{Behind, Clock, Source};
+use crate::store::{BATCH_RECORDS_MAX, Reader, SqliteStore, Store};
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tollway_core::{ConfigDef, Engine, Input, Output, Reply, RequestId};
+use tollway_model::SlotLength;
+
+/// The request number of the configuration that a start submits; requests of clients begin at 1.
+const CONFIGURE: RequestId = RequestId(0);
+
+/// The market as the configuration file says it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Market {
+    pub name: String,
+    pub slot_length: SlotLength,
+}
+
+/// What a start needs.
+pub struct Options {
+    pub market: Market,
+    pub config: ConfigDef,
+    pub clock: Box<dyn Source>,
+    /// Go on from the last record although the wall clock is before it.
+    pub accept_clock: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Store(#[from] crate::store::Error),
+    #[error(transparent)]
+    Clock(#[from] Behind),
+    #[error("cannot read the poison file")]
+    Poison(#[source] std::io::Error),
+    #[error(
+        "the data directory holds market {journal:?} with slot_s = {journal_slot_s}, the configuration says \
+         {file:?} with slot_s = {file_slot_s}: both are fixed when a market is made, use its own values or \
+         another --data directory"
+    )]
+    OtherMarket { journal: String, journal_slot_s: u32, file: String, file_slot_s: u32 },
+    #[error("the configuration is refused: {0}")]
+    Refused(String),
+}
+
+/// A running driver.
+pub struct Started {
+    pub handle: Handle,
+    pub reader: Reader,
+    pub hub: Arc<Hub>,
+    /// Send `true` to stop gracefully.
+    pub stop: watch::Sender<bool>,
+    pub driver: JoinHandle<Stopped>,
+}
+
+/// Brings a data directory to life.
+///
+/// # Errors
+/// When another process has it, the journal is corrupt, the clock is behind, the market is another one or the
+/// configuration would break promises.
+pub async fn start(dir: &Path, options: Options) -> Result<Started, Error> {
+    let store = SqliteStore::open(dir).await?;
+    start_on(dir, store, options).await
+}
+
+/// As [`start`], on a store that was opened already; readers still open the directory.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_on<S: Store>(dir: &Path, mut store: S, options: Options) -> Result<Started, Error> {
+    let poison = Poison::load(dir).map_err(Error::Poison)?;
+    let (mut engine, loaded) = load(&mut store).await?;
+    let mut clock = Clock::start(options.clock, engine.last_at(), options.accept_clock).await?;
+    let mut gate = Gate::new(loaded.last);
+    tracing::info!(records = loaded.records, epoch = store.epoch(), "journal replayed");
+    make_market(&mut engine, &mut gate, &mut clock, &options.market)?;
+    settle(&mut store, &mut gate).await?;
+    configure(&mut engine, &mut gate, &mut clock, options.config)?;
+    settle(&mut store, &mut gate).await?;
+
+    let reader = Reader::open(dir).await?;
+    let epoch = store.epoch();
+    let hub = Arc::new(Hub::new(epoch, options.market.slot_length));
+    let now = clock.now().max(engine.last_at());
+    let first = Snapshot::take(&engine, None, now, clock.error_ms(), epoch)
+        .expect("the market was made a moment ago");
+    let (snapshot, snapshot_out) = watch::channel(Arc::new(first));
+    let (readiness, readiness_out) = watch::channel(Vec::new());
+    let (stop, stop_out) = watch::channel(false);
+    let (handle, lanes) = Handle::new(Arc::new(poison), snapshot_out, readiness_out);
+    let driver = Driver {
+        engine,
+        gate,
+        writer: Writer::spawn(store),
+        reader: reader.clone(),
+        clock,
+        lanes,
+        hub: Arc::clone(&hub),
+        waiting: std::collections::HashMap::new(),
+        connected: std::collections::HashMap::new(),
+        snapshot,
+        draft: None,
+        snapshot_at: tokio::time::Instant::now(),
+        dirty: false,
+        readiness,
+        stop: stop_out,
+        distrusted: None,
+        alarmed: false,
+    };
+    let driver = tokio::spawn(driver.run());
+    Ok(Started { handle, reader, hub, stop, driver })
+}
+
+/// Makes the market in an empty journal; in any other, checks that it is this one and runs what is overdue.
+fn make_market(
+    engine: &mut Engine,
+    gate: &mut Gate,
+    clock: &mut Clock,
+    wanted: &Market,
+) -> Result<(), Error> {
+    let now = clock.now().max(engine.last_at());
+    let Some(market) = engine.state().market.clone() else {
+        let input = Input::MakeMarket { name: wanted.name.clone(), slot_length: wanted.slot_length };
+        handle_into(engine, gate, now, input);
+        return Ok(());
+    };
+    if market.name != wanted.name || market.slot_length != wanted.slot_length {
+        return Err(Error::OtherMarket {
+            journal: market.name,
+            journal_slot_s: market.slot_length.secs(),
+            file: wanted.name.clone(),
+            file_slot_s: wanted.slot_length.secs(),
+        });
+    }
+    handle_into(engine, gate, now, Input::Tick);
+    Ok(())
+}
+
+/// Submits the difference between the file and what is in force.
+fn configure(
+    engine: &mut Engine,
+    gate: &mut Gate,
+    clock: &mut Clock,
+    config: ConfigDef,
+) -> Result<(), Error> {
+    let base = engine.state().config.revision;
+    let now = clock.now().max(engine.last_at());
+    let input = Input::Configure { request: CONFIGURE, base, config };
+    engine.handle(now, input);
+    let group = engine.take_records();
+    let outputs: Vec<Output> = std::iter::from_fn(|| engine.poll_output()).collect();
+    let reply = outputs.iter().find_map(|output| match output {
+        Output::Reply { request: CONFIGURE, reply, .. } => Some(reply.clone()),
+        Output::Reply { .. }
+        | Output::Repeat { .. }
+        | Output::Policy { .. }
+        | Output::DesiredSet { .. }
+        | Output::Ack { .. } => None,
+    });
+    gate.push(group, outputs);
+    match reply {
+        Some(Reply::Configured { revision, changes, deficits }) => {
+            tracing::info!(revision, changes, "configuration in force");
+            for deficit in deficits {
+                let direction = deficit.direction.as_str();
+                tracing::warn!(pool = %deficit.pool, direction, "more is sold than is on sale: a deficit");
+            }
+            Ok(())
+        }
+        Some(Reply::Refused(refusal)) => Err(Error::Refused(refusal.message)),
+        Some(Reply::Quote(_) | Reply::Reservation(_) | Reply::ToppedUp { .. }) | None => {
+            Err(Error::Refused("the engine did not answer".to_owned()))
+        }
+    }
+}
+
+/// Appends everything that waits. Outputs go nowhere yet: no client and no agent is connected.
+async fn settle<S: Store>(store: &mut S, gate: &mut Gate) -> Result<(), Error> {
+    while gate.waiting() > 0 {
+        let batch = gate.next_batch(BATCH_RECORDS_MAX);
+        let last = batch.last().map(|envelope| envelope.seq);
+        store.append(&batch).await?;
+        if let Some(last) = last {
+            gate.committed(last);
+        }
+    }
+    while gate.release().is_some() {}
+    Ok(())
+}

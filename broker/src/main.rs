@@ -1,0 +1,5 @@
+//! The `tollway` binary.
+
+fn main() -> std::process::ExitCode {
+    tollway::cli::main()
+}

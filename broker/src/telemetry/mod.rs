@@ -1,0 +1,4 @@
+//! What the operator sees of the process: figures and log lines.
+
+pub mod logging;
+pub mod metrics;

@@ -1,0 +1,128 @@
+#!/usr/bin/env python3
+"""Recompute a Tollway bill from what the API says, and from nothing else.
+
+    check.py FOLDER
+
+FOLDER holds three answers of the API, saved as they came:
+    charges.json  GET /qos-transfers/v0.1/reservations/{id}/charges
+    usage.json    GET /qos-transfers/v0.1/reservations/{id}/usage
+    tiers.json    GET /qos-transfers/v0.1/tiers
+
+Exact rational arithmetic, standard library only. Exit 0 when the bill is right, 1 when it is not, 2 when the
+files cannot be read.
+"""
+import json
+import os
+import sys
+from datetime import datetime
+from fractions import Fraction
+
+MILLION = 10**6
+MS_PER_HOUR = 3_600_000
+
+
+def load(folder, name):
+    with open(os.path.join(folder, name), encoding="utf-8") as f:
+        return json.load(f)
+
+
+def ms(text):
+    """RFC 3339 to milliseconds since 1970."""
+    at = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return round(at.timestamp() * 1000)
+
+
+def round_half_even(value):
+    """To a whole number of micros; Python's round() of a Fraction goes half to even."""
+    return round(value)
+
+
+def delivered_by_slot(usage):
+    """Metered bytes of each slot: differences of cumulative readings, per life of the counter."""
+    last, slots = {}, {}
+    for r in sorted(usage["readings"], key=lambda r: (r["incarnation"], r["seq"])):
+        key = r["incarnation"]
+        slots[r["slot_from"]] = slots.get(r["slot_from"], 0) + r["bytes"] - last.get(key, 0)
+        last[key] = r["bytes"]
+    return slots
+
+
+def line_amount(line, charge_by, metered, problems):
+    """The exact amount of one line, from its slots."""
+    total = Fraction(0)
+    billed = {}
+    for slot in line["slots"]:
+        segment = line["segments"][slot["segment"]]
+        price = Fraction(segment["unit_price_micros"] * segment["multiplier_ppm"], MILLION)
+        if line["unit"] == "mbps_hour":
+            mbps = Fraction(segment["rate_bps"], MILLION)
+            total += price * mbps * Fraction(slot["kept_ms"], MS_PER_HOUR)
+        else:
+            total += price * Fraction(slot["bytes"], 10**9)
+            billed[slot["slot_from"]] = billed.get(slot["slot_from"], 0) + slot["bytes"]
+    for start, count in billed.items():
+        if count > metered.get(start, 0):
+            problems.append(f"slot {start}: {count} bytes billed, {metered.get(start, 0)} metered")
+    if total != Fraction(int(line["numerator"]), int(line["scale"])):
+        problems.append(f"a line's numerator {line['numerator']} / {line['scale']} is not {total}")
+    return total
+
+
+def unit_prices(value):
+    """Every unit price that the operator publishes, wherever in a tier it stands."""
+    if isinstance(value, list):
+        return set().union(*map(unit_prices, value))
+    if isinstance(value, dict):
+        own = {value["unit_price_micros"]} if isinstance(value.get("unit_price_micros"), int) else set()
+        return own.union(*map(unit_prices, value.values()))
+    return set()
+
+
+def main(folder):
+    charges, usage, tiers = (load(folder, n) for n in ("charges.json", "usage.json", "tiers.json"))
+    problems = []
+    metered = delivered_by_slot(usage)
+    if sum(metered.values()) != usage["metered_bytes"]:
+        problems.append(f"readings add up to {sum(metered.values())}, not {usage['metered_bytes']}")
+    published = unit_prices(tiers)
+    setup_prices = {tier.get('setup_micros', 0) for tier in tiers['tiers']}
+    total = 0
+    for line in charges["lines"]:
+        exact = line_amount(line, charges["charge_by"], metered, problems)
+        if line.get("setup_micros", 0) not in setup_prices | {0}:
+            problems.append(f"setup price {line['setup_micros']} is not published")
+        amount = round_half_even(exact) + line.get("setup_micros", 0)
+        kept = sum(s["kept_ms"] for s in line["slots"]) / 1000
+        unit = {"mbps_hour": "Mbit/s for an hour", "gb": "GB delivered"}[line["unit"]]
+        for segment in line["segments"]:
+            if segment["unit_price_micros"] not in published:
+                problems.append(f"unit price {segment['unit_price_micros']} is not published")
+        prices = sorted({s["unit_price_micros"] * s["multiplier_ppm"] // MILLION for s in line["segments"]})
+        at = " and ".join(f"{p / MILLION:.6f}" for p in prices)
+        print(f"{len(line['slots'])} slots, {kept:.1f} s kept, at {at} {charges['currency']} per {unit}: "
+              f"{amount / MILLION:.6f}")
+        if amount != line["posted_micros"]:
+            problems.append(f"line posted {line['posted_micros']}, recomputed {amount}")
+        total += amount
+    total += charges.get("cancel_fee_micros", 0)
+    if total != charges["total_micros"]:
+        problems.append(f"the bill says {charges['total_micros']}, recomputed {total}")
+    if total > charges["held_micros"]:
+        problems.append(f"{total} is more than the {charges['held_micros']} that were held")
+    print(f"metered_bytes {usage['metered_bytes']}")
+    print(f"billed_micros {charges['total_micros']}")
+    print(f"recomputed_micros {total}")
+    for problem in problems:
+        print("WRONG:", problem)
+    print("the bill is right" if not problems else "the bill is WRONG")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    try:
+        sys.exit(main(sys.argv[1]))
+    except (OSError, KeyError, ValueError, IndexError) as error:
+        print(f"cannot read the bill: {type(error).__name__} {error}")
+        sys.exit(2)
