@@ -22,6 +22,7 @@ need libc6-dev
 need pkg-config
 need libmnl-dev     # the agent speaks netlink through libmnl and libnftnl
 need libnftnl-dev
+need libssl-dev     # the second Diameter implementation of the tests links it
 need nftables       # the tests' and the lab's independent oracle, never the product's tool
 need iproute2
 need python3        # recomputes the bill in the demo
