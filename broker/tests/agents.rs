@@ -128,12 +128,12 @@ async fn desired_legs_go_down_and_reports_are_acknowledged_when_durable() {
     let lit = lit("agent").await;
     lit.broker.top_up(1, 9_000_000).await.unwrap();
     let held = lit.broker.hold(10, 2_000_000, 0, 60).await;
-    lit.broker.confirm(12, &held).await;
+    let sent = lit.broker.confirm(12, &held).await.leg.since.0;
     let (mut agent, welcome, desired) = connected(&lit).await;
     assert_eq!((welcome.epoch, welcome.slot_s, welcome.acked, welcome.protocol), (1, 5, 0, 1));
     assert_eq!(desired.legs.len(), 1);
     assert_eq!(desired.legs[0].reservation, held.id.0);
-    let at = held.created.0 + 1;
+    let at = sent + 1;
     agent.say(batch(1, vec![leg(held.id, 1, Kind::Accepted, at), leg(held.id, 1, Kind::Active, at)])).await;
     let to_agent::Message::Ack(ack) = agent.next().await.unwrap() else { panic!("no ack") };
     assert_eq!(ack.number, 1);

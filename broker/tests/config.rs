@@ -120,3 +120,20 @@ fn what_is_not_said_has_its_documented_default() {
         config::parse("x", &text).unwrap();
     }
 }
+
+#[test]
+fn the_example_is_in_order_and_its_defaults_are_the_defaults() {
+    let example = include_str!("../examples/broker.toml");
+    let plain = config::parse("broker.toml", example).unwrap();
+    // `# key = value` at the start of a line is a default; everything else in a comment is prose.
+    let spelt: String = example
+        .lines()
+        .map(|line| match line.strip_prefix("# ").filter(|rest| rest.contains(" = ")) {
+            Some(rest) => format!("{rest}\n"),
+            None => format!("{line}\n"),
+        })
+        .collect();
+    let spelt = config::parse("broker.toml", &spelt).unwrap();
+    assert_eq!(plain.def, spelt.def);
+    assert_eq!((plain.currency, plain.keys), (spelt.currency, spelt.keys));
+}

@@ -85,29 +85,23 @@ async fn nothing_leaves_before_it_is_durable_refusals_included() {
     let dir = Dir::new("gate");
     let (broker, faults) = Broker::start_faulty(dir.path()).await;
     let broker = Arc::new(broker);
+    faults.begun.store(0, Ordering::SeqCst);
     faults.held.send_replace(true);
     let topping = tokio::spawn({
         let broker = Arc::clone(&broker);
         async move { broker.top_up(1, 7).await }
     });
-    // It rests on the top-up that is not durable yet: refused for another reason, and not before it.
-    let refusing = tokio::spawn({
-        let broker = Arc::clone(&broker);
-        let cancel = Command::Cancel { reservation: ReservationId(99) };
-        async move { broker.client(Lane::Quote, 2, cancel).await }
-    });
-    // The driver has handled both when a third one waits behind them.
-    let waiting = |lane| move |(l, n): &(Lane, usize)| *l == lane && *n == 0;
-    until("the driver has taken both", || {
-        let lanes = broker.started.handle.waiting();
-        lanes.iter().any(waiting(Lane::Noc)) && lanes.iter().any(waiting(Lane::Quote))
-    })
-    .await;
+    until("the store has begun the top-up's append", || faults.begun.load(Ordering::SeqCst) == 1).await;
+    // Decided after the top-up: whatever it is, it may rest on it, so it waits with it.
+    let cancel = Command::Cancel { reservation: ReservationId(99) };
+    let early = Duration::from_millis(200);
+    let refused = tokio::time::timeout(early, broker.client(Lane::Quote, 2, cancel.clone())).await;
+    assert!(refused.is_err(), "{refused:?}");
+    assert!(!topping.is_finished());
     assert_eq!(balance(&broker).await, 0);
-    assert!(!topping.is_finished() && !refusing.is_finished());
     faults.held.send_replace(false);
     topping.await.unwrap().unwrap();
-    assert!(matches!(refusing.await.unwrap().unwrap(), Reply::Refused(_)));
+    assert!(matches!(broker.client(Lane::Quote, 2, cancel).await.unwrap(), Reply::Refused(_)));
     let broker = Arc::into_inner(broker).unwrap();
     assert_eq!(balance(&broker).await, 7);
     broker.stop().await;
@@ -137,6 +131,14 @@ async fn a_full_lane_sheds_at_once_and_others_go_on() {
         asked.push(unknown(Lane::Quote, 1_000 + asked.len() as u64));
         tokio::task::yield_now().await;
         assert!(begun.elapsed() < support::PATIENCE, "the lane fills");
+    }
+    // The driver takes nothing more: the lane stays full.
+    let mut full = 0;
+    while full < 20 {
+        asked.push(unknown(Lane::Quote, 1_000 + asked.len() as u64));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        full = if waits(Lane::Quote) == LANE_REQUESTS_MAX { full + 1 } else { 0 };
+        assert!(begun.elapsed() < support::PATIENCE, "the lane stays full");
     }
     let cancel = Command::Cancel { reservation: ReservationId(99) };
     let shed = tokio::time::timeout(Duration::from_secs(1), broker.client(Lane::Quote, 1, cancel)).await;

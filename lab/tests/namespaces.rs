@@ -148,7 +148,7 @@ fn wait_for(seconds: u64, mut condition: impl FnMut() -> bool) -> Result<u64, St
         if condition() {
             return Ok(clock::now_ns());
         }
-        std::thread::sleep(std::time::Duration::from_millis(2));
+        std::thread::park_timeout(std::time::Duration::from_millis(2));
     }
     Err(format!("not within {seconds} s"))
 }
@@ -160,7 +160,7 @@ fn hold() -> Result<(), String> {
     command.arg("600");
     let child = lab.topology.router.start(command, "sleep").map_err(text)?;
     println!("{}", child.id());
-    std::thread::sleep(std::time::Duration::from_secs(600));
+    std::thread::park_timeout(std::time::Duration::from_secs(600));
     Ok(())
 }
 

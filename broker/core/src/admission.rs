@@ -78,19 +78,22 @@ impl Ask<'_> {
             let class = pools.map(|p| self.state.calendar(*p, side).free(slots.clone())).min().unwrap_or(0);
             BitsPerSecond(class).ip_rate(self.packet())
         };
-        let sold = free(self.direction);
-        let back = free(self.direction.opposite()).0;
-        let by_return = if back < tollway_model::rate::RETURN_PATH_BPS_MIN {
-            0
-        } else {
-            (back.saturating_mul(100) / tollway_model::rate::RETURN_PATH_PERCENT).max(RETURN_KNEE_BPS)
-        };
-        let mut rate = sold.min(BitsPerSecond(by_return)).min(self.def.rate_max);
+        let mut rate = self.with_return(free(self.direction), free(self.direction.opposite()));
         // The knee of the return path and two roundings may leave the last bit too much.
         while rate.0 > 0 && !self.rate_fits(slots, rate) {
             rate = BitsPerSecond(rate.0 - 1);
         }
         rate
+    }
+
+    /// Highest IP rate that the tier sells where so much is left in the sold direction and on the way back.
+    fn with_return(&self, sold: BitsPerSecond, back: BitsPerSecond) -> BitsPerSecond {
+        let by_return = if back.0 < tollway_model::rate::RETURN_PATH_BPS_MIN {
+            0
+        } else {
+            (back.0.saturating_mul(100) / tollway_model::rate::RETURN_PATH_PERCENT).max(RETURN_KNEE_BPS)
+        };
+        sold.min(BitsPerSecond(by_return)).min(self.def.rate_max)
     }
 
     fn rate_fits(&self, slots: &Range<u64>, rate: BitsPerSecond) -> bool {
@@ -301,9 +304,10 @@ impl Ask<'_> {
     pub fn is_feasible_when_empty(&self, window: Window, need: Need) -> bool {
         let cap = |side: Direction| {
             let pools = self.route().pools(side).iter();
-            pools.map(|p| self.state.calendar(*p, side).on_sale()).min().unwrap_or(0)
+            let class = pools.map(|p| self.state.calendar(*p, side).on_sale()).min().unwrap_or(0);
+            BitsPerSecond(class).ip_rate(self.packet())
         };
-        let most = BitsPerSecond(cap(self.direction)).ip_rate(self.packet()).min(self.def.rate_max);
+        let most = self.with_return(cap(self.direction), cap(self.direction.opposite()));
         match need {
             Need::Rate(rate) => rate <= most,
             Need::Bytes(bytes) => u128::from(most.0) * u128::from(window.len_ms()) >= self.bit_ms(bytes),

@@ -218,7 +218,8 @@ fn apply_reported(state: &mut State, at: Timestamp, reported: &Reported) {
         let before = reservation.leg.state.clone();
         reservation.fold_fact(at, fact);
         if reservation.leg.state == LegState::Refused && before != LegState::Refused {
-            set_timer(state, at.plus_ms(limits::LEG_RETRY_MS), id, Due::Retries);
+            let due = at.plus_ms(reservation.retry_ms());
+            set_timer(state, due, id, Due::Retries);
         }
     }
 }

@@ -48,6 +48,10 @@ pub const KEYS_PER_CUSTOMER_MAX: usize = 100_000;
 /// A refused leg is tried again after this.
 pub const LEG_RETRY_MS: u64 = 1_000;
 
+/// A leg that was in force and is refused since is asked for again after this: it may stay so for a month, and
+/// each try is two records. The enforcement point repairs what it can by itself.
+pub const LEG_RETRY_LATER_MS: u64 = 30_000;
+
 /// After a leg's end the last reading is awaited this long before the rest of the hold is given back: as
 /// long as an agent keeps readings.
 pub const SETTLE_MS_MAX: u64 = 6 * 3_600_000;

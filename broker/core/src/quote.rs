@@ -161,7 +161,7 @@ pub(crate) fn exhausted(state: &State, lack: Option<&Lack>, window: Window) -> S
         return "what is free before the deadline does not carry these bytes".to_owned();
     };
     let name = state.config.pools.get(&lack.pool).map_or("?", |p| p.name.as_str());
-    let seconds = lack.frees.ms_since(window.from) / 1000;
+    let seconds = lack.frees.ms_since(window.from).div_ceil(1000).max(1);
     format!(
         "pool {name} ({}) has {} free in this window; it frees {seconds} s after the asked start",
         lack.direction.as_str(),

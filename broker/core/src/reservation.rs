@@ -296,6 +296,11 @@ impl Reservation {
         self.schedule.window().map_or(self.window.from, |window| window.from)
     }
 
+    /// How long after a refusal the leg is asked for again.
+    pub(crate) fn retry_ms(&self) -> u64 {
+        if self.leg.was_active { limits::LEG_RETRY_LATER_MS } else { limits::LEG_RETRY_MS }
+    }
+
     /// How long the enforcement point has from then on.
     pub(crate) fn start_grace_ms(&self) -> u64 {
         self.terms.start_grace_ms.max(limits::START_GRACE_MS_MIN)

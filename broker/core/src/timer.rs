@@ -21,7 +21,7 @@ pub(crate) fn decide(state: &State, due: Timestamp, timer: Timer) -> Vec<Record>
         },
         Due::Retries => {
             // A timer of an earlier refusal, left over after a replay, is not the one that is due.
-            let is_this_refusal = reservation.leg.since.plus_ms(limits::LEG_RETRY_MS) == due;
+            let is_this_refusal = reservation.leg.since.plus_ms(reservation.retry_ms()) == due;
             let is_refused = reservation.leg.state == LegState::Refused && is_this_refusal;
             if !reservation.promise.is_confirmed() || !is_refused {
                 Vec::new()

@@ -176,3 +176,37 @@ fn a_deficit_ends_with_what_was_sold() {
     let Reply::Configured { deficits, .. } = world.configure(small) else { panic!("refused") };
     assert_eq!(deficits, []);
 }
+
+/// The way back is part of what is sold: a thin one is not something to wait for.
+#[test]
+fn what_the_return_path_never_carries_is_not_called_exhausted() {
+    let mut world = World::new();
+    let mut thin = config();
+    thin.pools[0].down = BitsPerSecond(200_000);
+    assert!(matches!(world.configure(thin), Reply::Configured { .. }));
+    // Three per cent of 10 Mbit/s are more than the 100 kbit/s that are on sale downwards.
+    for need in [Need::Rate(BitsPerSecond(10_000_000)), Need::Bytes(70_000_000)] {
+        let Reply::Refused(refusal) = world.quote(need, 60) else { panic!("{need:?} fits?") };
+        assert_eq!(refusal.code, Code::DeadlineInfeasible, "{need:?}: {}", refusal.message);
+        assert!(!refusal.offers.is_empty(), "{need:?}");
+    }
+}
+
+/// A refusal that lasts as long as a window costs few records.
+#[test]
+fn a_leg_that_was_in_force_is_not_asked_for_every_second() {
+    let mut world = World::new();
+    let reservation = world.confirmed(MBIT, 3_600);
+    world.active(&reservation);
+    let lost = PolicyReport::Lost { at: T0, reason: "gone".into() };
+    world.report(vec![
+        says(&reservation, lost),
+        says(&reservation, PolicyReport::Refused { reason: "no".into() }),
+    ]);
+    world.now = T0.plus_ms(limits::LEG_RETRY_LATER_MS - 1);
+    world.input(Input::Tick);
+    assert_eq!(world.get(reservation.id).leg.attempt, reservation.leg.attempt);
+    world.now = T0.plus_ms(limits::LEG_RETRY_LATER_MS);
+    world.input(Input::Tick);
+    assert_eq!(world.get(reservation.id).leg.attempt, reservation.leg.attempt + 1);
+}

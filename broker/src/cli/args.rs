@@ -141,7 +141,7 @@ pub(crate) enum KeyVerb {
 pub(crate) enum LabVerb {
     /// Play a scenario and report on it.
     #[command(
-        after_help = "Example:\n  tollway lab run lab/scenarios/shop.toml --seed 7 --set line.shop.rtt_ms=40\n\n\
+        after_help = "Example:\n  tollway lab run lab/scenarios/demo.toml --set line.up.delay=30ms --out /tmp/demo30\n\n\
                       Exit codes: 0 pass, 1 an expectation failed, 2 bad scenario, 3 this host cannot, \
                       4 the host was too busy to say."
     )]

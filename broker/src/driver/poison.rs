@@ -125,4 +125,31 @@ mod tests {
         assert!(!poison.refuses(&cancel(3, 8)));
         std::fs::remove_dir_all(&dir).unwrap();
     }
+
+    /// Set in the process that is to abort.
+    const VICTIM: &str = "TOLLWAY_TEST_POISON_DIR";
+
+    #[test]
+    fn a_panic_names_its_input_and_aborts_the_process() {
+        use std::os::unix::process::ExitStatusExt;
+        if let Some(dir) = std::env::var_os(VICTIM) {
+            install_hook(Path::new(&dir));
+            set_current(Some(cancel(1, 7)));
+            panic!("an invariant is broken");
+        }
+        let dir = std::env::temp_dir().join(format!("tollway-abort-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        for strikes in 1..=2 {
+            let test = "driver::poison::tests::a_panic_names_its_input_and_aborts_the_process";
+            let victim = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", test])
+                .env(VICTIM, &dir)
+                .output()
+                .unwrap();
+            assert_eq!(victim.status.signal(), Some(libc::SIGABRT));
+            assert_eq!(Poison::load(&dir).unwrap().refuses(&cancel(5, 7)), strikes == 2);
+        }
+        assert!(!Poison::load(&dir).unwrap().refuses(&cancel(5, 8)));
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 }

@@ -133,8 +133,6 @@ impl Driver {
 
     /// Handles this job and others that wait, by priority, as long as there is room in the next batch.
     fn turn(&mut self, first: Job) {
-        // Jobs that never stop coming leave no time for `look`: the clocks are compared here too.
-        self.watch_clock();
         self.take(first);
         for _ in 1..INPUTS_PER_TURN_MAX {
             if !self.gate.has_room() {
@@ -148,6 +146,8 @@ impl Driver {
     fn take(&mut self, job: Job) {
         match job.from {
             From::Client(request, reply) => {
+                // Jobs that never stop coming leave no time for `look`.
+                self.watch_clock();
                 if let Some(error_ms) = self.distrusted.filter(|_| admits(&job.input)) {
                     let _ = reply.send(Err(stalled(clock_reason(error_ms))));
                     return;

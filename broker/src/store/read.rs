@@ -136,7 +136,15 @@ impl Reader {
                 reason: get(row, "interval", "reason")?,
             });
         }
+        // What took no time is no interval, and what it parted is one again.
         intervals.retain(|interval| interval.until != Some(interval.from));
+        intervals.dedup_by(|next, kept| {
+            let same = next.state == kept.state && next.reason == kept.reason;
+            if same {
+                kept.until = next.until;
+            }
+            same
+        });
         Ok(intervals)
     }
 

@@ -219,6 +219,8 @@ pub enum Fault {
 pub struct Faults {
     /// Of the next appends, in order.
     pub appends: Arc<Mutex<VecDeque<Fault>>>,
+    /// Appends that were begun.
+    pub begun: Arc<AtomicU64>,
     /// So many probes fail.
     pub probes: Arc<AtomicU64>,
     /// Appends wait while it is `true`.
@@ -228,7 +230,7 @@ pub struct Faults {
 impl Default for Faults {
     fn default() -> Faults {
         let held = tokio::sync::watch::Sender::new(false);
-        Faults { appends: Arc::default(), probes: Arc::default(), held }
+        Faults { appends: Arc::default(), begun: Arc::default(), probes: Arc::default(), held }
     }
 }
 
@@ -257,6 +259,7 @@ impl Store for Faulty {
     }
 
     async fn append(&mut self, batch: &[Envelope]) -> Result<(), Error> {
+        self.faults.begun.fetch_add(1, Ordering::SeqCst);
         let _ = self.faults.held.subscribe().wait_for(|held| !*held).await;
         let fault = self.faults.appends.lock().unwrap().pop_front();
         if fault != Some(Fault::Lost) {
@@ -296,6 +299,6 @@ pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_so() {
         assert!(begun.elapsed() < PATIENCE, "waited too long until {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        drop(tokio::time::timeout(Duration::from_millis(10), std::future::pending::<()>()).await);
     }
 }

@@ -207,7 +207,7 @@ fn twenty_kills_lose_nothing() {
             let mut sent = 0u64;
             while !stopped.load(Ordering::Relaxed) {
                 sent += u64::from(from.send_to(&[7; 900], target).is_ok());
-                std::thread::sleep(Duration::from_millis(2));
+                std::thread::park_timeout(Duration::from_millis(2));
             }
             sent
         });
@@ -216,7 +216,7 @@ fn twenty_kills_lose_nothing() {
             if kill == kills / 2 {
                 broker.stop();
             }
-            std::thread::sleep(Duration::from_millis(20 + kill * 97 % 380));
+            std::thread::park_timeout(Duration::from_millis(20 + kill * 97 % 380));
             agent.signal(libc::SIGKILL);
             let classes = sh("tc class show dev wan0");
             assert!(classes.contains("7a11:100 parent 7a11:1"), "enforcement goes on: {classes}");

@@ -144,7 +144,7 @@ fn note(offer: &Offer) -> Option<String> {
         }
         Variant::Slower => Some(format!("slower than asked: {} to {until}", offer.schedule.rate_max())),
         Variant::FewerBytes => {
-            Some(format!("fewer bytes than asked: {} by {until}", offer.bytes.unwrap_or_default()))
+            Some(format!("fewer bytes than asked: {} by {until}", in_words(offer.bytes.unwrap_or_default())))
         }
     }
 }
@@ -204,7 +204,7 @@ fn segment_line(unit: Unit, segment: &PriceSegment, amount: i64, total: Amount) 
             (PriceLineType::ReservedRate, None, text)
         }
         Unit::Gb => {
-            let text = format!("up to {bytes} bytes delivered at {price} per GB × {times}");
+            let text = format!("up to {} delivered at {price} per GB × {times}", in_words(bytes));
             (PriceLineType::DeliveredBytes, Some(bytes), text)
         }
     };
@@ -219,6 +219,18 @@ fn segment_line(unit: Unit, segment: &PriceSegment, amount: i64, total: Amount) 
         amount_micros: amount,
         text,
     }
+}
+
+/// Bytes as people say them, in powers of ten with at most three decimals.
+fn in_words(bytes: u64) -> String {
+    let (unit, name) = match bytes {
+        0..=9_999 => return format!("{bytes} bytes"),
+        10_000..=999_999 => (1_000, "kB"),
+        1_000_000..=999_999_999 => (1_000_000, "MB"),
+        _ => (1_000_000_000, "GB"),
+    };
+    let text = format!("{}.{:03}", bytes / unit, bytes % unit * 1000 / unit);
+    format!("{} {name}", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
 #[cfg(test)]

@@ -164,7 +164,9 @@ impl Broker {
             loop {
                 match tokio::net::TcpListener::bind(address).await {
                     Ok(listener) => return listener,
-                    Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                    Err(_) => drop(
+                        tokio::time::timeout(Duration::from_millis(5), std::future::pending::<()>()).await,
+                    ),
                 }
             }
         });

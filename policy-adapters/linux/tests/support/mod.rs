@@ -113,7 +113,7 @@ pub fn wait_for<T>(what: &str, bound: Duration, mut condition: impl FnMut() -> O
             return value;
         }
         assert!(Instant::now() < end, "not within {bound:?}: {what}");
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::park_timeout(Duration::from_millis(5));
     }
 }
 

@@ -36,7 +36,7 @@ pub fn wait_for<T>(what: &str, bound: Duration, mut probe: impl FnMut() -> Optio
 
 /// Paces a workload or a poll; never stands for an event.
 pub fn pause(ms: u64) {
-    std::thread::sleep(Duration::from_millis(ms));
+    std::thread::park_timeout(Duration::from_millis(ms));
 }
 
 /// A directory that is removed with the value.
