@@ -316,19 +316,52 @@ impl Ask<'_> {
 
     /// Offers that would be granted if taken at once: later, slower, fewer bytes.
     pub fn counter_offers(&self, window: Window, need: Need) -> Vec<Offer> {
-        match need {
+        let near: Vec<Offer> = match need {
             Need::Rate(rate) => {
                 [self.later_rate(window, rate), self.slower(window)].into_iter().flatten().collect()
             }
             Need::Bytes(bytes) => {
                 [self.later_deadline(window, bytes), self.fewer_bytes(window)].into_iter().flatten().collect()
             }
+        };
+        if !near.is_empty() {
+            return near;
         }
+        // Neither alone would do: later and slower, or later and fewer bytes.
+        let far = match need {
+            Need::Rate(rate) => self.later_rate(window, rate.min(self.most_when_empty())),
+            Need::Bytes(_) => self.fewer_bytes(Window::new(window.from, self.latest_end(window))),
+        };
+        far.into_iter().collect()
+    }
+
+    /// Highest rate that an empty network would carry; zero below the tier's least.
+    fn most_when_empty(&self) -> BitsPerSecond {
+        let (mut low, mut high) = (0, self.def.rate_max.0);
+        while low < high {
+            let middle = low + (high - low).div_ceil(2);
+            let whole = Window::new(Timestamp::ZERO, Timestamp::from_secs(1));
+            if self.is_feasible_when_empty(whole, Need::Rate(BitsPerSecond(middle))) {
+                low = middle;
+            } else {
+                high = middle - 1;
+            }
+        }
+        if low < self.def.rate_min.0 { BitsPerSecond::ZERO } else { BitsPerSecond(low) }
+    }
+
+    /// Where a counter-offer may end at the latest.
+    fn latest_end(&self, window: Window) -> Timestamp {
+        let longest = limits::LATER_AHEAD_MS.max(window.len_ms()).min(limits::WINDOW_MS_MAX);
+        window.from.plus_ms(longest)
     }
 
     /// The same rate for as long, from the first start at which it fits: each try jumps behind the last slot
     /// that was in the way.
     fn later_rate(&self, window: Window, rate: BitsPerSecond) -> Option<Offer> {
+        if rate.0 == 0 {
+            return None;
+        }
         let mut from = window.from;
         for _ in 0..limits::LATER_TRIES_MAX {
             let moved = Window::new(from, from.plus_ms(window.len_ms()));
@@ -354,7 +387,7 @@ impl Ask<'_> {
     /// The same bytes by a later deadline: the window is doubled until they fit, then narrowed.
     fn later_deadline(&self, window: Window, bytes: u64) -> Option<Offer> {
         let slot_ms = self.state.slot_length().ms();
-        let longest = limits::LATER_AHEAD_MS.max(window.len_ms()).min(limits::WINDOW_MS_MAX);
+        let longest = self.latest_end(window).ms_since(window.from);
         let with = |len: u64| Window::new(window.from, window.from.plus_ms(len));
         let (mut short, mut long) = (window.len_ms(), window.len_ms());
         loop {

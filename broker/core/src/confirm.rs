@@ -2,10 +2,12 @@
 
 use crate::decide::{Answer, Decided, Decision, own};
 use crate::limits;
+use crate::offer;
 use crate::record::Record;
 use crate::refusal::{Code, Refusal};
 use crate::reservation::{Promise, Reservation};
 use crate::state::State;
+use crate::take;
 use tollway_model::{CustomerId, Flow, ReservationId, Timestamp};
 
 pub(crate) fn confirm(
@@ -17,7 +19,12 @@ pub(crate) fn confirm(
 ) -> Decided {
     let reservation = own(state, customer, id)?;
     match reservation.promise {
-        Promise::Held { expires } if now < expires => {}
+        Promise::Held { expires } if now < expires => {
+            let terms = &reservation.terms;
+            if !offer::is_in_time(&reservation.schedule, reservation.bytes, terms, now) {
+                return Err(Refusal::new(Code::QuoteExpired, take::TOO_LATE));
+            }
+        }
         Promise::Held { .. } => return Err(Refusal::new(Code::QuoteExpired, "the hold has expired")),
         Promise::Booked | Promise::Running => {
             return Err(Refusal::new(Code::WrongState, "the reservation is confirmed already"));

@@ -52,7 +52,7 @@ impl Engine {
                 self.command(now, request, customer, key, &command);
             }
             Input::TopUp { request, key, customer, amount, actor, reason } => {
-                if !self.repeats(now, request, customer, key) {
+                if !self.repeats(request, key) {
                     let decided = wallet::top_up(&self.state, customer, amount, &actor, &reason);
                     self.finish(now, request, key.map(|key| (customer, key)), decided);
                 }
@@ -133,7 +133,15 @@ impl Engine {
         key: Option<IdempotencyKey>,
         command: &Command,
     ) {
-        if self.repeats(now, request, customer, key) {
+        if self.repeats(request, key) {
+            return;
+        }
+        // Giving up a promise is never refused for want of room.
+        let gives_up = matches!(command, Command::Cancel { .. });
+        if key.is_some() && !gives_up && self.state.keys_alive(customer, now) >= limits::KEYS_PER_CUSTOMER_MAX
+        {
+            let refusal = Refusal::new(Code::TooMany, "this customer has as many keys alive as are kept");
+            self.reply(request, Reply::Refused(refusal));
             return;
         }
         let state = &self.state;
@@ -152,29 +160,19 @@ impl Engine {
     }
 
     /// Whether the key was used before; then the request is answered from the store, or refused.
-    fn repeats(
-        &mut self,
-        now: Timestamp,
-        request: RequestId,
-        customer: CustomerId,
-        key: Option<IdempotencyKey>,
-    ) -> bool {
+    fn repeats(&mut self, request: RequestId, key: Option<IdempotencyKey>) -> bool {
         let Some(key) = key else { return false };
-        let refusal = match self.state.keys.get(&key.key) {
+        match self.state.keys.get(&key.key) {
             Some(entry) if entry.request == key.request => {
                 let (after, at) = (self.state.last_seq, entry.at);
                 self.outputs.push_back(Output::Repeat { after, request, at });
-                return true;
             }
-            Some(_) => Refusal::new(Code::KeyReused, "this key was used for another request"),
-            None => {
-                if self.state.keys_alive(customer, now) < limits::KEYS_PER_CUSTOMER_MAX {
-                    return false;
-                }
-                Refusal::new(Code::TooMany, "this customer has as many keys alive as are kept")
+            Some(_) => {
+                let refusal = Refusal::new(Code::KeyReused, "this key was used for another request");
+                self.reply(request, Reply::Refused(refusal));
             }
-        };
-        self.reply(request, Reply::Refused(refusal));
+            None => return false,
+        }
         true
     }
 

@@ -143,6 +143,21 @@ impl Offer {
     pub fn charge_line(&self) -> ChargeLine {
         ChargeLine::new(self.terms.charge_by.unit(), self.segments.clone(), self.setup)
     }
+
+    /// Whether what is left of the schedule still carries the bytes.
+    pub fn is_in_time(&self, now: Timestamp) -> bool {
+        is_in_time(&self.schedule, self.bytes, &self.terms, now)
+    }
+}
+
+/// Whether a schedule taken or confirmed at `now` still carries its bytes. Half of the tier's overhead may be
+/// lost on the way from the quote; then the deadline would be missed though every slot left is kept.
+pub(crate) fn is_in_time(schedule: &Schedule, bytes: Option<u64>, terms: &Terms, now: Timestamp) -> bool {
+    let Some(bytes) = bytes else { return true };
+    let left = schedule.after(now);
+    let carried = left.window().map_or(0, |window| left.bytes_in(window));
+    let least = u128::from(bytes) * (1_000_000 + u128::from(terms.overhead_ppm) / 2) / 1_000_000;
+    u128::from(carried) >= least
 }
 
 #[derive(Clone, PartialEq, Eq, Encode, Decode, Debug)]

@@ -13,6 +13,9 @@ use tollway_billing::AccountId;
 use tollway_billing::ledger::Error;
 use tollway_model::{Amount, CustomerId, OfferId, ReservationId, Timestamp};
 
+/// Why an offer of bytes is refused although its quote is valid.
+pub(crate) const TOO_LATE: &str = "too much of the window has passed: what is left does not carry the bytes";
+
 pub(crate) fn decide(state: &State, now: Timestamp, customer: CustomerId, id: OfferId) -> Decided {
     let quote = state
         .quotes
@@ -26,6 +29,9 @@ pub(crate) fn decide(state: &State, now: Timestamp, customer: CustomerId, id: Of
         .ok_or_else(|| Refusal::new(Code::NotFound, "the quote has no such offer"))?;
     if now > quote.valid_until || offer.window.until <= now {
         return Err(Refusal::new(Code::QuoteExpired, "the quote is over"));
+    }
+    if !offer.is_in_time(now) {
+        return Err(Refusal::new(Code::QuoteExpired, TOO_LATE));
     }
     let open = state.open_holds.get(&customer).map_or(0, std::collections::BTreeSet::len);
     if open >= limits::OPEN_HOLDS_MAX {

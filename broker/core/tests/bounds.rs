@@ -163,3 +163,61 @@ fn readings_of_the_future_and_of_slots_gone_by_accrue_nothing() {
     let after = world.get(reservation.id).line.numerator() / 1_000_000_000;
     assert_eq!(u64::try_from(after).unwrap(), world.request, "slots gone by accrued again");
 }
+
+#[test]
+fn an_offer_of_bytes_is_not_sold_too_late_to_carry_them() {
+    let mut world = World::new();
+    let need = Need::Bytes(40_000_000);
+    let (offer, _) = world.offer(need, 20);
+    world.now = T0.plus_ms(500);
+    let held = world.reservation(SHOP, Command::Take { offer });
+    world.now = T0.plus_ms(2_000);
+    assert_eq!(world.code(SHOP, Command::Confirm { reservation: held.id, flows: None }), Code::QuoteExpired);
+    world.reservation(SHOP, Command::Cancel { reservation: held.id });
+    let (offer, _) = world.offer(need, 20);
+    world.now = T0.plus_ms(4_000);
+    assert_eq!(world.code(SHOP, Command::Take { offer }), Code::QuoteExpired);
+}
+
+#[test]
+fn what_fits_nowhere_near_is_offered_later_and_slower() {
+    let mut world = World::new();
+    world.top_up(SHOP, 100_000_000);
+    // All that is on sale, for a minute.
+    let Reply::Refused(refusal) = world.quote(Need::Rate(BitsPerSecond(25_000_000)), 60) else {
+        panic!("it fits?")
+    };
+    let most = refusal.offers[0].schedule.rate_max();
+    world.confirmed(Need::Rate(most), 60);
+    for need in [Need::Rate(BitsPerSecond(25_000_000)), Need::Bytes(10_000_000_000_000)] {
+        let Reply::Refused(refusal) = world.quote(need, 30) else { panic!("it fits?") };
+        assert_eq!(refusal.code, Code::DeadlineInfeasible, "{need:?}");
+        assert_eq!(refusal.offers.len(), 1, "{need:?}");
+        let offer = OfferId { quote: refusal.quote.unwrap(), index: 0 };
+        let held = world.reservation(SHOP, Command::Take { offer });
+        world.reservation(SHOP, Command::Cancel { reservation: held.id });
+    }
+}
+
+#[test]
+fn a_customer_without_room_for_keys_may_still_cancel() {
+    let mut world = World::new();
+    let reservation = world.confirmed(Need::Rate(BitsPerSecond(1_000_000)), 60);
+    let key = |n: usize| {
+        let mut key = [0u8; 16];
+        key[..8].copy_from_slice(&n.to_be_bytes());
+        Some(IdempotencyKey { key, request: 1 })
+    };
+    let offer = OfferId { quote: tollway_model::QuoteId(999), index: 0 };
+    for n in 0..limits::KEYS_PER_CUSTOMER_MAX {
+        let command = Command::Take { offer };
+        world
+            .engine
+            .handle(world.now, Input::Client { request: RequestId(1), customer: SHOP, key: key(n), command });
+    }
+    while world.engine.poll_output().is_some() {}
+    let command = Command::Cancel { reservation: reservation.id };
+    let request = RequestId(2);
+    world.input(Input::Client { request, customer: SHOP, key: key(usize::MAX), command });
+    assert!(matches!(world.replies.last(), Some(Reply::Reservation(_))), "{:?}", world.replies.last());
+}
