@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tollway::agents::Service;
 use tollway::auth::Keys;
+use tollway::store::Place;
 use tollway_core::reservation::LegState;
 use tollway_model::ReservationId;
 use tollway_proto::agent_v1::agent_link_client::AgentLinkClient;
@@ -55,6 +56,7 @@ fn hello() -> proto::Hello {
         now_ms: 1,
         capabilities: vec!["leaf=bfifo".to_owned()],
         ports: vec![],
+        market: String::new(),
     }
 }
 
@@ -139,6 +141,8 @@ async fn desired_legs_go_down_and_reports_are_acknowledged_when_durable() {
     assert_eq!(ack.number, 1);
     // What is acknowledged is what a reader sees.
     assert_eq!(leg_state(&lit, held.id).await, LegState::Active);
+    // Times beyond the engine's own would be cut to it, and an interval that takes no time is none.
+    until("time goes on", || lit.broker.started.handle.snapshot().gauges.at.0 > at + 9).await;
     agent.say(batch(2, vec![leg(held.id, 1, Kind::Lost, at + 5)])).await;
     agent.say(batch(2, vec![leg(held.id, 1, Kind::Active, at + 9)])).await;
     agent.say(batch(3, vec![leg(held.id, 1, Kind::Active, at + 9)])).await;
@@ -147,10 +151,16 @@ async fn desired_legs_go_down_and_reports_are_acknowledged_when_durable() {
         assert_eq!(ack.number, number);
     }
     let reader = &lit.broker.started.reader;
-    let kinds: Vec<&str> =
-        reader.events(held.id).await.unwrap().iter().map(|event| event.kind.as_str()).collect();
+    let kinds: Vec<&str> = reader
+        .events(held.id, Place::START, 100)
+        .await
+        .unwrap()
+        .rows
+        .iter()
+        .map(|event| event.kind.as_str())
+        .collect();
     assert_eq!(kinds, ["held", "confirmed", "started", "degraded", "restored"]);
-    let intervals = reader.intervals(held.id).await.unwrap();
+    let intervals = reader.intervals(held.id, Place::START, 100).await.unwrap().rows;
     let states: Vec<&str> = intervals.iter().map(|interval| interval.state.as_str()).collect();
     assert_eq!(states.last(), Some(&"active"), "{states:?}");
     assert!(states.contains(&"lost"), "{states:?}");
@@ -197,6 +207,37 @@ async fn reports_that_the_store_lost_are_asked_for_again_and_none_is_skipped() {
         assert_eq!(ack.number, number);
     }
     assert_eq!(leg_state(&lit, held.id).await, LegState::Lost);
+    lit.broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_leaves_others_out_ends_the_connection_and_none_is_lost() {
+    use proto::leg_report::Kind;
+    let lit = lit("gap").await;
+    lit.broker.top_up(1, 9_000_000).await.unwrap();
+    let held = lit.broker.hold(10, 2_000_000, 0, 60).await;
+    lit.broker.confirm(12, &held).await;
+    let at = held.created.0 + 1;
+    let report = |number: u64, kind| batch(number, vec![leg(held.id, 1, kind, at + number)]);
+    let (mut agent, _, _) = connected(&lit).await;
+    // What the agent had to throw away is not waited for.
+    agent.say(report(4, Kind::Accepted)).await;
+    let to_agent::Message::Ack(ack) = agent.next().await.unwrap() else { panic!("no ack") };
+    assert_eq!(ack.number, 4);
+    agent.say(report(6, Kind::Lost)).await;
+    let status = agent.end().await;
+    assert_eq!(status.code(), Code::DataLoss);
+    assert!(status.message().contains("batch 6 came after batch 4"), "{status}");
+    let (mut agent, welcome, _) = connected(&lit).await;
+    assert_eq!(welcome.acked, 4, "the one that came too early was not taken");
+    agent.say(report(5, Kind::Active)).await;
+    agent.say(report(6, Kind::Lost)).await;
+    for number in [5, 6] {
+        let to_agent::Message::Ack(ack) = agent.next().await.unwrap() else { panic!("no ack") };
+        assert_eq!(ack.number, number);
+    }
+    let kinds = lit.broker.started.reader.events(held.id, Place::START, 100).await.unwrap().rows;
+    assert!(kinds.iter().any(|event| event.kind.as_str() == "degraded"), "{kinds:?}");
     lit.broker.stop().await;
 }
 

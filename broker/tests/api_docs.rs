@@ -90,6 +90,12 @@ fn every_error_is_listed() {
          - Another customer's reservation does not exist: 404 `NOT_FOUND`, as for an id that this market never \
          wrote.\n\
          - Another customer's quote is answered like one that is over: 409 `QOS_TRANSFERS.QUOTE_EXPIRED`.\n\
+         - `QUOTE_EXPIRED` also comes before the quote or the hold is over, for an offer of bytes: when so much of \
+         its window has passed that what is left does not carry them (half of the tier's `overhead_ppm` may be \
+         lost). By hand, ask for windows of minutes.\n\
+         - A verb on a reservation that ended, and that the engine has forgotten since (an hour after it \
+         settled), is answered 409 `QOS_TRANSFERS.WRONG_STATE` from the records: nothing is decided and nothing \
+         is stored.\n\
          - Of a repeated answer every byte is the same but `request_id`, which names the attempt; send the \
          same `x-correlator` and that is the same too.\n\
          - `CONFIGURATION_REFUSED` reaches the operator through the command line, not this API.\n",

@@ -46,6 +46,33 @@ async fn more_connections_than_there_is_room_for() {
 }
 
 #[tokio::test]
+async fn an_idle_connection_is_closed() {
+    let server = Server::start().await;
+    // Kept alive by HTTP/1.1's default; nothing more is asked on it, and it is read to its end.
+    let answer = server.raw_bytes(b"GET /healthz HTTP/1.1\r\nhost: test\r\n\r\n").await;
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+    server.end().await;
+}
+
+#[tokio::test]
+async fn who_never_reads_gives_its_place_back() {
+    let server = Server::start().await;
+    let many = request("GET", "/openapi.json", &[], b"");
+    let many = String::from_utf8(many).unwrap().replace("connection: close\r\n", "").repeat(2_000);
+    let mut deaf = Vec::new();
+    for _ in 0..64 {
+        let stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
+        // As many requests as go in; the answers stop when both buffers are full.
+        let _ = stream.try_write(many.as_bytes());
+        deaf.push(stream);
+    }
+    let answer = tokio::time::timeout(20 * PATIENCE, server.send("GET", "/healthz", &[], b""));
+    assert_eq!(answer.await.expect("a place is free again").status, 200);
+    drop(deaf);
+    server.end().await;
+}
+
+#[tokio::test]
 async fn heads_that_are_too_long() {
     let server = Server::start().await;
     let long = "x".repeat(200_000);

@@ -7,6 +7,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, Connection};
 use std::path::Path;
 use support::{Broker, Dir};
+use tollway::driver::Unavailable;
 use tollway::store::{self, DATABASE_FILE, Error, SqliteStore, Store, dump_projections};
 
 async fn open(dir: &Path) -> SqliteConnection {
@@ -173,4 +174,23 @@ async fn projections_made_again_are_equal_byte_for_byte() {
     let rebuilt = store::rebuild_projections(dir.path()).await.unwrap();
     assert_eq!(rebuilt.records, last);
     assert_eq!(dump_projections(dir.path()).await.unwrap(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stored_answer_that_was_touched_is_not_given() {
+    let dir = Dir::new("touched-answer");
+    let broker = Broker::start(dir.path()).await;
+    let first = broker.top_up(1, 9_000_000).await.unwrap();
+    let last = broker.last_seq().await.0;
+    assert_eq!(broker.top_up(1, 9_000_000).await, Ok(first.clone()));
+    let mut conn = open(dir.path()).await;
+    let rows = [last, last - 1];
+    for seq in rows {
+        exec(&mut conn, format!("UPDATE journal SET crc = crc + 1 WHERE seq = {seq}")).await;
+        let repeated = broker.top_up(1, 9_000_000).await;
+        assert!(matches!(repeated, Err(Unavailable::Stalled { .. })), "{repeated:?}");
+        exec(&mut conn, format!("UPDATE journal SET crc = crc - 1 WHERE seq = {seq}")).await;
+    }
+    assert_eq!(broker.top_up(1, 9_000_000).await, Ok(first));
+    broker.stop().await;
 }

@@ -21,6 +21,7 @@ fn config_in(dir: &Path) -> PathBuf {
 struct Serving {
     child: Child,
     http: SocketAddr,
+    grpc: SocketAddr,
 }
 
 impl Serving {
@@ -30,7 +31,8 @@ impl Serving {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let http = line.split("http ").nth(1).and_then(|rest| rest.split(',').next()).map(str::to_owned);
         let http = http.unwrap_or_else(|| panic!("it does not serve: {line:?}"));
-        Serving { child, http: http.parse().unwrap() }
+        let grpc = line.split("grpc ").nth(1).unwrap_or_default().trim();
+        Serving { child, http: http.parse().unwrap(), grpc: grpc.parse().unwrap() }
     }
 
     fn start(dir: &Path) -> Serving {
@@ -117,6 +119,24 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 fn said(out: &Output) -> String {
     String::from_utf8_lossy(&out.stderr).into_owned()
+}
+
+#[test]
+fn too_few_descriptors_are_said_at_the_start_and_survived() {
+    let dir = Dir::new("descriptors");
+    let plain = serve(dir.path());
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 64; exec \"$0\" \"$@\""]).arg(plain.get_program()).args(plain.get_args());
+    let serving = Serving::wait(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    let crowd: Vec<TcpStream> = (0..100).filter_map(|_| TcpStream::connect(serving.grpc).ok()).collect();
+    drop(crowd);
+    until("it serves again", || serving.top_up("k", 1_000_000) == 201);
+    serving.signal("TERM");
+    let (code, said) = serving.end();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("ulimit -n 5184"), "{said}");
+    let refused = said.matches("could not be accepted").count();
+    assert!(refused < 1_000, "it does not spin: {refused}");
 }
 
 #[test]

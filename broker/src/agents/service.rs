@@ -67,8 +67,9 @@ impl Service {
         let ended = async {
             let input = Input::AdapterConnected { enforcement_point: agent.clone(), connection };
             self.handle.report(connection, input).await.map_err(unavailable)?;
+            let mut last = None;
             while let Some(message) = inbound.message().await? {
-                self.heard(&agent, connection, message).await?;
+                self.heard(&agent, connection, &mut last, message).await?;
             }
             Ok(())
         };
@@ -108,10 +109,18 @@ impl Service {
         Ok(hello)
     }
 
-    async fn heard(&self, agent: &str, connection: u64, message: FromAgent) -> Result<(), Status> {
+    /// One message; `last` is the highest number of a batch that this connection brought.
+    async fn heard(
+        &self,
+        agent: &str,
+        connection: u64,
+        last: &mut Option<u64>,
+        message: FromAgent,
+    ) -> Result<(), Status> {
         match message.message {
             Some(from_agent::Message::Reports(batch)) => {
                 let batch = wire::batch(batch).map_err(invalid)?;
+                *last = Some(follows(*last, batch.number)?);
                 self.hub.directory().heard(agent, batch.now);
                 let input = Input::Reports {
                     enforcement_point: agent.to_owned(),
@@ -151,6 +160,20 @@ impl AgentLink for Service {
             }
         });
         Ok(Response::new(ReceiverStream::new(outbound)))
+    }
+}
+
+/// The highest number after this batch. One that leaves others out is not taken: the engine would acknowledge
+/// it, and those before it would be repeats when they came. Only the first of a connection may leave some out,
+/// since an agent may have had to throw away what it could not keep.
+fn follows(last: Option<u64>, number: u64) -> Result<u64, Status> {
+    match last {
+        Some(last) if number > last.saturating_add(1) => Err(Status::data_loss(format!(
+            "batch {number} came after batch {last}: connect again and send from the first one that is not \
+             acknowledged"
+        ))),
+        Some(last) => Ok(last.max(number)),
+        None => Ok(number),
     }
 }
 

@@ -1,9 +1,9 @@
 //! `GET /reservations/{id}/charges`: the bill, recomputable by an outsider.
 
 use super::error::ApiError;
-use super::extract::{Caller, PathText};
-use super::usage::usage_of;
+use super::usage::Readings;
 use super::wire::charges_out::{ChargesView, charges_view};
+use super::wire::page_in::PageQuery;
 use super::{ApiState, json};
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -15,16 +15,13 @@ use axum::response::Response;
     path = "/qos-transfers/v0.1/reservations/{id}/charges",
     tag = "reservations",
     operation_id = "getCharges",
-    params(("id" = String, Path, description = "`reservation_id`")),
-    responses((status = 200, description = "Final when `settled`", body = ChargesView))
+    params(("id" = String, Path, description = "`reservation_id`"), PageQuery),
+    responses((status = 200, description = "Final when `settled`; a page of its slots", body = ChargesView))
 )]
 pub async fn show(
     State(api): State<ApiState>,
-    caller: Caller,
-    PathText(id): PathText,
+    Readings(reservation, facts): Readings,
 ) -> Result<Response, ApiError> {
-    let reservation = api.reservation(&caller, &id).await?;
-    let facts = usage_of(&api, &reservation).await?;
     let slot_length = api.handle().snapshot().slot_length;
     Ok(json(StatusCode::OK, &charges_view(&reservation, &facts, slot_length)))
 }

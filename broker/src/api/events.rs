@@ -1,8 +1,9 @@
 //! `GET /reservations/{id}/events`: what happened, in order.
 
 use super::error::ApiError;
-use super::extract::{Caller, PathText};
+use super::extract::{Paged, Visible};
 use super::wire::events_out::{EventsView, events_view};
+use super::wire::page_in::PageQuery;
 use super::{ApiState, json};
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -14,15 +15,15 @@ use axum::response::Response;
     path = "/qos-transfers/v0.1/reservations/{id}/events",
     tag = "reservations",
     operation_id = "getEvents",
-    params(("id" = String, Path, description = "`reservation_id`")),
-    responses((status = 200, description = "In order", body = EventsView))
+    params(("id" = String, Path, description = "`reservation_id`"), PageQuery),
+    responses((status = 200, description = "A page, in order", body = EventsView))
 )]
 pub async fn show(
     State(api): State<ApiState>,
-    caller: Caller,
-    PathText(id): PathText,
+    Visible(reservation): Visible,
+    page: Paged<1>,
 ) -> Result<Response, ApiError> {
-    let reservation = api.reservation(&caller, &id).await?;
-    let rows = api.reader().events(reservation.id).await?;
-    Ok(json(StatusCode::OK, &events_view(&rows)))
+    let [after] = page.after;
+    let events = api.reader().events(reservation.id, after, page.limit).await?;
+    Ok(json(StatusCode::OK, &events_view(&events)))
 }

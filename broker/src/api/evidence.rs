@@ -1,9 +1,10 @@
 //! `GET /reservations/{id}/evidence`: delivered against promised.
 
 use super::error::ApiError;
-use super::extract::{Caller, PathText};
-use super::usage::usage_of;
+use super::extract::{Paged, Visible};
+use super::usage::Readings;
 use super::wire::evidence_out::{EvidenceView, evidence_view};
+use super::wire::page_in::PageQuery;
 use super::{ApiState, json};
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -15,17 +16,17 @@ use axum::response::Response;
     path = "/qos-transfers/v0.1/reservations/{id}/evidence",
     tag = "reservations",
     operation_id = "getEvidence",
-    params(("id" = String, Path, description = "`reservation_id`")),
-    responses((status = 200, description = "Intervals of the leg and slots", body = EvidenceView))
+    params(("id" = String, Path, description = "`reservation_id`"), PageQuery),
+    responses((status = 200, description = "A page of the leg's intervals and one of slots", body = EvidenceView))
 )]
 pub async fn show(
     State(api): State<ApiState>,
-    caller: Caller,
-    PathText(id): PathText,
+    Visible(reservation): Visible,
+    page: Paged<2>,
 ) -> Result<Response, ApiError> {
-    let reservation = api.reservation(&caller, &id).await?;
-    let intervals = api.reader().intervals(reservation.id).await?;
-    let facts = usage_of(&api, &reservation).await?;
+    let [intervals_after, readings_after] = page.after;
+    let intervals = api.reader().intervals(reservation.id, intervals_after, page.limit).await?;
+    let Readings(_, facts) = Readings::of(&api, reservation.id, readings_after, page.limit).await?;
     let slot_length = api.handle().snapshot().slot_length;
     Ok(json(StatusCode::OK, &evidence_view(&intervals, &facts, slot_length)))
 }

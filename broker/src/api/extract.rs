@@ -3,16 +3,19 @@
 
 use crate::api::ApiState;
 use crate::api::error::{ApiError, EdgeCode, Invalid};
-use crate::api::limits::KEY_CHARS_MAX;
+use crate::api::limits::{KEY_CHARS_MAX, READINGS_DEFAULT, READINGS_MAX};
+use crate::api::no_reservation;
+use crate::api::wire::page_in::{PageQuery, places};
 use crate::auth::KeyKind;
+use crate::store::Place;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
-use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
-use tollway_core::IdempotencyKey;
+use tollway_core::{IdempotencyKey, Reservation};
 use tollway_model::{Currency, CustomerId};
 
 /// Whose key was sent.
@@ -117,6 +120,58 @@ impl FromRequestParts<ApiState> for PathText {
                 .into()),
         }
     }
+}
+
+/// The reservation that a path names, if the caller may see it. Another customer's does not exist.
+pub struct Visible(pub Reservation);
+
+impl FromRequestParts<ApiState> for Visible {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &ApiState) -> Result<Visible, ApiError> {
+        let caller = Caller::from_request_parts(parts, api).await?;
+        let PathText(text) = PathText::from_request_parts(parts, api).await?;
+        let id = api.ids().parse_reservation(&text).ok_or_else(no_reservation)?;
+        tracing::Span::current().record("reservation", tracing::field::display(id));
+        let found = api.reader().reservation(id).await?.ok_or_else(no_reservation)?;
+        match caller.sees() {
+            Some(customer) if customer != found.customer => Err(no_reservation()),
+            Some(_) | None => Ok(Visible(found)),
+        }
+    }
+}
+
+/// Which page of an answer's lists to read.
+pub struct Paged<const LISTS: usize> {
+    pub limit: u32,
+    pub after: [Place; LISTS],
+}
+
+impl<const LISTS: usize> FromRequestParts<ApiState> for Paged<LISTS> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &ApiState) -> Result<Paged<LISTS>, ApiError> {
+        let Query(query) = Query::<PageQuery>::from_request_parts(parts, api)
+            .await
+            .map_err(|rejection| Invalid::field("query", rejection.body_text()))?;
+        let limit = limit_of(query.limit, READINGS_DEFAULT, READINGS_MAX)?;
+        let after = match query.after.as_deref() {
+            None => [Place::START; LISTS],
+            Some(text) => places(text).ok_or_else(|| {
+                Invalid::field("query after", "it is no place in this list").fix("use `next` of a page")
+            })?,
+        };
+        Ok(Paged { limit, after })
+    }
+}
+
+/// Rows of a page as the caller asks for them.
+pub fn limit_of(asked: Option<u32>, default: u32, max: u32) -> Result<u32, Invalid> {
+    let limit = asked.unwrap_or(default);
+    if (1..=max).contains(&limit) {
+        return Ok(limit);
+    }
+    Err(Invalid::field("query limit", format!("{limit} is out of bounds")).fix(format!("use 1 to {max}")))
 }
 
 /// The text of `Idempotency-Key`, compulsory on every write.

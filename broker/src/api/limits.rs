@@ -8,7 +8,7 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024;
 /// A body must have come by then: a client that trickles holds a connection, not the broker.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A request's head must have come by then, and an idle connection is closed after it.
+/// A request's head must have come by then, and a connection that is idle between requests is closed after it.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Connections at once. More wait in the kernel's queue; each costs a descriptor and some kilobytes.
@@ -31,6 +31,12 @@ pub const PAGE_ROWS_DEFAULT: u32 = 50;
 
 /// Most rows of a page; a row is a few kilobytes.
 pub const PAGE_ROWS_MAX: u32 = 100;
+
+/// Rows of a page of readings or events when the caller does not say: over an hour of 5 s slots.
+pub const READINGS_DEFAULT: u32 = 1_000;
+
+/// Most rows of such a page; a row is a few hundred bytes.
+pub const READINGS_MAX: u32 = 5_000;
 
 /// Longest `end_in_s`: a hundred years, far beyond what is sold and far below overflow.
 pub const END_IN_S_MAX: u64 = 3_153_600_000;

@@ -34,13 +34,13 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use error::{ApiError, EdgeCode, Invalid};
-use extract::{Caller, Customer};
+use extract::Customer;
 use limits::{BODY_BYTES_MAX, BODY_TIMEOUT};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
 use tollway_core::reservation::Promise;
-use tollway_core::{Code, Command, IdempotencyKey, Input, Refusal, Reply, Reservation};
+use tollway_core::{Code, Command, IdempotencyKey, Input, Refusal, Reply};
 use tollway_model::ReservationId;
 use wire::Names;
 
@@ -172,17 +172,6 @@ impl ApiState {
             Reply::Quote(_) | Reply::Reservation(_) | Reply::ToppedUp { .. } | Reply::Configured { .. } => {
                 Ok(reply)
             }
-        }
-    }
-
-    /// The reservation that a path names, if the caller may see it. Another customer's does not exist.
-    async fn reservation(&self, caller: &Caller, text: &str) -> Result<Reservation, ApiError> {
-        let id = self.shared.ids.parse_reservation(text).ok_or_else(no_reservation)?;
-        tracing::Span::current().record("reservation", tracing::field::display(id));
-        let found = self.shared.reader.reservation(id).await?.ok_or_else(no_reservation)?;
-        match caller.sees() {
-            Some(customer) if customer != found.customer => Err(no_reservation()),
-            Some(_) | None => Ok(found),
         }
     }
 }

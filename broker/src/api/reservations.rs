@@ -1,7 +1,7 @@
 //! `/reservations`: holds, confirmations, cancellations, and reading them.
 
 use super::error::{ApiError, Invalid};
-use super::extract::{Body, BodyOrDefault, Caller, Customer, KeyText, PathText};
+use super::extract::{Body, BodyOrDefault, Caller, Customer, KeyText, PathText, Visible, limit_of};
 use super::limits::{PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX};
 use super::quotes::encoded;
 use super::wire::flow_in::to_flows;
@@ -100,12 +100,7 @@ pub async fn cancel(
     params(("id" = String, Path, description = "`reservation_id`")),
     responses((status = 200, description = "As committed", body = ReservationView))
 )]
-pub async fn show(
-    State(api): State<ApiState>,
-    caller: Caller,
-    PathText(id): PathText,
-) -> Result<Response, ApiError> {
-    let reservation = api.reservation(&caller, &id).await?;
+pub async fn show(State(api): State<ApiState>, Visible(reservation): Visible) -> Result<Response, ApiError> {
     let snapshot = api.handle().snapshot();
     Ok(json(StatusCode::OK, &reservation_view(api.names(&snapshot), &reservation)))
 }
@@ -125,11 +120,7 @@ pub async fn list(
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Response, ApiError> {
     let Query(query) = query.map_err(|rejection| Invalid::field("query", rejection.body_text()))?;
-    let limit = query.limit.unwrap_or(PAGE_ROWS_DEFAULT);
-    if !(1..=PAGE_ROWS_MAX).contains(&limit) {
-        let what = format!("{limit} is out of bounds");
-        return Err(Invalid::field("query limit", what).fix(format!("use 1 to {PAGE_ROWS_MAX}")).into());
-    }
+    let limit = limit_of(query.limit, PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX)?;
     let state = query.state.as_deref();
     if state.is_some_and(|word| !matches!(word, "held" | "booked" | "running" | "ended")) {
         return Err(Invalid::field("query state", "it is not a promise's word")

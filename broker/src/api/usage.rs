@@ -1,14 +1,19 @@
 //! `GET /reservations/{id}/usage`: the meters' readings.
 
 use super::error::ApiError;
-use super::extract::{Caller, PathText};
+use super::extract::{Paged, Visible};
+use super::no_reservation;
+use super::wire::page_in::PageQuery;
 use super::wire::usage_out::{UsageView, usage_view};
 use super::{ApiState, json};
-use axum::extract::State;
+use crate::store::{Page, Place};
+use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::Response;
 use tollway_core::Reservation;
 use tollway_core::record::UsageFact;
+use tollway_model::ReservationId;
 
 /// Read what the meters said
 #[utoipa::path(
@@ -16,30 +21,39 @@ use tollway_core::record::UsageFact;
     path = "/qos-transfers/v0.1/reservations/{id}/usage",
     tag = "reservations",
     operation_id = "getUsage",
-    params(("id" = String, Path, description = "`reservation_id`")),
-    responses((status = 200, description = "Cumulative readings, layer-3 bytes", body = UsageView))
+    params(("id" = String, Path, description = "`reservation_id`"), PageQuery),
+    responses((status = 200, description = "A page of cumulative readings, layer-3 bytes", body = UsageView))
 )]
 pub async fn show(
     State(api): State<ApiState>,
-    caller: Caller,
-    PathText(id): PathText,
+    Readings(reservation, facts): Readings,
 ) -> Result<Response, ApiError> {
-    let reservation = api.reservation(&caller, &id).await?;
-    let facts = usage_of(&api, &reservation).await?;
     let snapshot = api.handle().snapshot();
     let view = usage_view(api.names(&snapshot), &reservation, &facts, snapshot.slot_length);
     Ok(json(StatusCode::OK, &view))
 }
 
-/// The facts that this state of the reservation was folded from. A report may be committed between the two
-/// reads; what came after the reservation's own last reading is left to the next call, so that a bill is
-/// always the sum of the slots shown beside it.
-pub(super) async fn usage_of(api: &ApiState, reservation: &Reservation) -> Result<Vec<UsageFact>, ApiError> {
-    let mut facts = api.reader().usage(reservation.id).await?;
-    let meter = &reservation.meter;
-    let last = facts
-        .iter()
-        .rposition(|fact| fact.reading.incarnation == meter.incarnation && fact.reading.seq == meter.seq);
-    facts.truncate(last.map_or(0, |index| index + 1));
-    Ok(facts)
+/// A page of readings beside the reservation as they made it.
+pub struct Readings(pub Reservation, pub Page<UsageFact>);
+
+impl Readings {
+    pub(super) async fn of(
+        api: &ApiState,
+        id: ReservationId,
+        after: Place,
+        limit: u32,
+    ) -> Result<Readings, ApiError> {
+        let found = api.reader().usage(id, after, limit).await?;
+        found.map(|(reservation, facts)| Readings(reservation, facts)).ok_or_else(no_reservation)
+    }
+}
+
+impl FromRequestParts<ApiState> for Readings {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &ApiState) -> Result<Readings, ApiError> {
+        let Visible(reservation) = Visible::from_request_parts(parts, api).await?;
+        let Paged { limit, after: [after] } = Paged::from_request_parts(parts, api).await?;
+        Readings::of(api, reservation.id, after, limit).await
+    }
 }

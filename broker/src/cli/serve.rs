@@ -2,13 +2,15 @@
 
 use super::args::Serve;
 use super::{Exit, Failure, runtime};
-use crate::agents::Service;
+use crate::agents::{CONNECTIONS_MAX as AGENT_CONNECTIONS_MAX, Service, incoming};
+use crate::api::limits::CONNECTIONS_MAX;
 use crate::api::server::Bounds;
 use crate::api::{self, ApiState};
 use crate::auth::Keys;
 use crate::clock::Kernel;
 use crate::config::{self, Settings};
 use crate::driver::{self, Options, Started, Stopped, poison};
+use crate::listen;
 use crate::public_id::PublicIds;
 use crate::telemetry::logging;
 use anyhow::Context;
@@ -19,7 +21,6 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::TcpListenerStream;
 
 /// How long a stop waits for requests under way.
 const REQUESTS_WAIT: Duration = Duration::from_secs(5);
@@ -53,6 +54,7 @@ async fn serve(args: &Serve, settings: Settings) -> Result<(), Failure> {
         }
     };
     let ids = PublicIds::open(&args.data).context("cannot open the market's key")?;
+    listen::warn_of_few_descriptors(CONNECTIONS_MAX + AGENT_CONNECTIONS_MAX);
     announce(&settings.market.name, &ports)?;
     let (closing, closed) = watch::channel(false);
     let state = ApiState::new(
@@ -162,8 +164,7 @@ fn spawn_grpc(
         let served = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE_WAIT))
-            .tcp_nodelay(true)
-            .serve_with_incoming_shutdown(service, TcpListenerStream::new(listener), until(closed))
+            .serve_with_incoming_shutdown(service, incoming(listener), until(closed))
             .await;
         if let Err(error) = served {
             tracing::error!(%error, "the gRPC server failed");

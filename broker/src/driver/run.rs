@@ -398,8 +398,16 @@ fn admits(input: &Input) -> bool {
     }
 }
 
-/// Hands an input to the engine and everything it makes to the gate.
+/// Hands an input to the engine and everything it makes to the gate. What is due by itself goes before it, as
+/// an input of its own: a timer that panics is not the fault of whoever came next.
 pub(super) fn handle_into(engine: &mut Engine, gate: &mut Gate, now: Timestamp, input: Input) {
+    if engine.poll_timeout().is_some_and(|(due, _)| due <= now) && !matches!(input, Input::Tick) {
+        step(engine, gate, now, Input::Tick);
+    }
+    step(engine, gate, now, input);
+}
+
+fn step(engine: &mut Engine, gate: &mut Gate, now: Timestamp, input: Input) {
     poison::set_current(Some(input.clone()));
     engine.handle(now, input);
     poison::set_current(None);
@@ -440,5 +448,64 @@ async fn stop_asked(stop: &mut watch::Receiver<bool>) {
     // Without anyone left who could ask, nobody asks.
     if stop.wait_for(|stop| *stop).await.is_err() {
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tollway_core::offer::{Need, QuoteRequest, When};
+    use tollway_model::{
+        AccessId, Amount, BitsPerSecond, Currency, CustomerId, Direction, OfferId, SlotLength,
+    };
+
+    fn client(command: Command) -> Input {
+        Input::Client { request: RequestId(1), customer: CustomerId(1), key: None, command }
+    }
+
+    #[test]
+    fn what_is_due_is_an_input_of_its_own() {
+        let hash = "0".repeat(64);
+        let text = include_str!("../../tests/support/broker.toml");
+        let text = text.replace("{shop}", &hash).replace("{noc}", &"1".repeat(64));
+        let settings =
+            crate::config::parse("broker.toml", &text.replace("{agent}", &"2".repeat(64))).unwrap();
+        let (mut engine, mut gate) = (Engine::new(), Gate::new(Seq(0)));
+        let mut at = |ms: u64, input: Input| {
+            let before = engine.last_seq();
+            handle_into(&mut engine, &mut gate, Timestamp(ms), input);
+            while gate.release().is_some() {}
+            let sizes: Vec<usize> =
+                std::iter::from_fn(|| Some(gate.next_batch(1).len()).filter(|n| *n > 0)).collect();
+            gate.committed(engine.last_seq().max(before));
+            (sizes, engine.last_seq())
+        };
+        let slot_length = SlotLength::from_secs(5).unwrap();
+        at(1_000, Input::MakeMarket { name: "lab".to_owned(), slot_length });
+        at(1_000, Input::Configure { request: RequestId(1), base: 0, config: settings.def });
+        let top_up = || Input::TopUp {
+            request: RequestId(1),
+            key: None,
+            customer: CustomerId(1),
+            amount: Amount::new(9_000_000, Currency::EUR),
+            actor: "test".to_owned(),
+            reason: "test".to_owned(),
+        };
+        at(1_000, top_up());
+        let request = QuoteRequest {
+            access: AccessId(1),
+            direction: Direction::Up,
+            tier: None,
+            need: Need::Rate(BitsPerSecond(1_000_000)),
+            start: None,
+            end: When::In(600_000),
+        };
+        at(1_000, client(Command::Quote(request)));
+        let offer = OfferId { quote: tollway_model::QuoteId(1), index: 0 };
+        let (taken, _) = at(1_000, client(Command::Take { offer }));
+        assert_eq!(taken, [1], "it is held");
+        // The hold has expired when the next input comes.
+        let (groups, _) = at(300_000, top_up());
+        assert_eq!(groups, [1, 1], "the expiry for itself, then the input");
     }
 }

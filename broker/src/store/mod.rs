@@ -2,6 +2,7 @@
 
 pub mod journal;
 mod lock;
+pub mod page;
 pub mod projection;
 pub mod read;
 mod row;
@@ -12,6 +13,7 @@ mod table;
 #[doc(hidden)]
 pub use journal::dump_projections;
 pub use journal::{Rebuilt, Verified, rebuild_projections, verify};
+pub use page::{Page, Place};
 pub use read::{EventRow, LegInterval, Reader, Wallet};
 pub use sqlite::SqliteStore;
 

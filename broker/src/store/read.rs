@@ -1,19 +1,17 @@
 //! Reads, served from the projections: committed state only.
 
-use super::row::{from_sql, to_sql};
+use super::page::{EVENTS, INTERVALS, List, Page, Place, USAGE};
+use super::row::{Tail, from_sql, to_sql};
 use super::sqlite::{SqliteStore, journal_row};
-use super::table::{decode, owner_column};
-use super::{Error, EventKind, row::Tail};
-use sqlx::sqlite::{SqlitePool, SqliteRow};
+use super::table::{self, decode, owner_column};
+use super::{Error, EventKind};
+use sqlx::sqlite::{SqliteExecutor, SqlitePool, SqliteRow};
 use sqlx::{QueryBuilder, Row, Sqlite};
 use std::path::Path;
 use tollway_billing::{AccountId, Entry};
 use tollway_core::record::UsageFact;
 use tollway_core::{Record, Reply, Reservation};
 use tollway_model::{Amount, Currency, CustomerId, Micros, ReservationId, Seq, Timestamp};
-
-/// Rows of one list that is not paged: readings of 31 days at 5 s would be more than anyone can read at once.
-const ROWS_MAX: u32 = 600_000;
 
 /// One event of a reservation.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -87,65 +85,59 @@ impl Reader {
         docs.iter().map(|doc| decode("reservation", doc)).collect()
     }
 
-    /// In the journal's order.
-    pub async fn usage(&self, id: ReservationId) -> Result<Vec<UsageFact>, Error> {
-        let docs: Vec<Vec<u8>> =
-            sqlx::query_scalar("SELECT doc FROM usage WHERE reservation = ? ORDER BY seq, n LIMIT ?")
-                .bind(to_sql(id.0))
-                .bind(i64::from(ROWS_MAX))
-                .fetch_all(&self.pool)
-                .await
-                .map_err(Error::of("read usage"))?;
-        docs.iter().map(|doc| decode("usage", doc)).collect()
+    /// Readings after a place, and the reservation as they and those before them made it: both of one
+    /// instant, so that its totals are the sum over all pages.
+    pub async fn usage(
+        &self,
+        id: ReservationId,
+        after: Place,
+        limit: u32,
+    ) -> Result<Option<(Reservation, Page<UsageFact>)>, Error> {
+        let mut snapshot = self.pool.begin().await.map_err(Error::of("read usage"))?;
+        let Some(reservation) = table::reservation(&mut snapshot, id).await? else { return Ok(None) };
+        let read = |row: &SqliteRow| {
+            let doc: Vec<u8> = get(row, "usage", "doc")?;
+            decode("usage", &doc)
+        };
+        let found = rows(&mut *snapshot, &USAGE, (id, after, limit + 1), read).await?;
+        snapshot.commit().await.map_err(Error::of("read usage"))?;
+        Ok(Some((reservation, Page::of(found, after, limit))))
     }
 
-    pub async fn events(&self, id: ReservationId) -> Result<Vec<EventRow>, Error> {
-        let rows = sqlx::query(
-            "SELECT seq, at, kind, detail FROM event WHERE reservation = ? ORDER BY seq, n LIMIT ?",
-        )
-        .bind(to_sql(id.0))
-        .bind(i64::from(ROWS_MAX))
-        .fetch_all(&self.pool)
-        .await
-        .map_err(Error::of("read events"))?;
-        rows.iter().map(event_row).collect()
+    pub async fn events(&self, id: ReservationId, after: Place, limit: u32) -> Result<Page<EventRow>, Error> {
+        let found = rows(&self.pool, &EVENTS, (id, after, limit + 1), event_row).await?;
+        Ok(Page::of(found, after, limit))
     }
 
     /// In time order, each until the next one's start.
-    pub async fn intervals(&self, id: ReservationId) -> Result<Vec<LegInterval>, Error> {
-        let rows = sqlx::query(
-            "SELECT since, state, reason FROM interval WHERE reservation = ? ORDER BY seq, n LIMIT ?",
-        )
-        .bind(to_sql(id.0))
-        .bind(i64::from(ROWS_MAX))
-        .fetch_all(&self.pool)
-        .await
-        .map_err(Error::of("read intervals"))?;
-        let mut intervals: Vec<LegInterval> = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let from = Timestamp(from_sql(get(row, "interval", "since")?));
+    pub async fn intervals(
+        &self,
+        id: ReservationId,
+        after: Place,
+        limit: u32,
+    ) -> Result<Page<LegInterval>, Error> {
+        // The row before the page says when it may begin, the one behind it where its last one ends.
+        let mut found = rows(&self.pool, &INTERVALS, (id, after, limit + 2), interval_row).await?;
+        for at in 1..found.len() {
             // An agent's clock may be a little behind the record before.
-            let from = intervals.last().map_or(from, |last| last.from.max(from));
-            if let Some(last) = intervals.last_mut() {
-                last.until = Some(from);
-            }
-            intervals.push(LegInterval {
-                from,
-                until: None,
-                state: get(row, "interval", "state")?,
-                reason: get(row, "interval", "reason")?,
-            });
+            let from = found[at].1.from.max(found[at - 1].1.from);
+            found[at].1.from = from;
+            found[at - 1].1.until = Some(from);
         }
+        if found.first().is_some_and(|(place, _)| *place == after) {
+            found.remove(0);
+        }
+        let mut page = Page::of(found, after, limit);
         // What took no time is no interval, and what it parted is one again.
-        intervals.retain(|interval| interval.until != Some(interval.from));
-        intervals.dedup_by(|next, kept| {
+        page.rows.retain(|interval| interval.until != Some(interval.from));
+        page.rows.dedup_by(|next, kept| {
             let same = next.state == kept.state && next.reason == kept.reason;
             if same {
                 kept.until = next.until;
             }
             same
         });
-        Ok(intervals)
+        Ok(page)
     }
 
     pub async fn wallet(&self, customer: CustomerId, currency: Currency) -> Result<Wallet, Error> {
@@ -187,19 +179,28 @@ impl Reader {
         docs.iter().map(|doc| decode("entry", doc)).collect()
     }
 
-    /// The stored answer of a key, at its place in the journal.
+    /// The stored answer of a key, at its place in the journal. The row is checked against the one before
+    /// it, as at a replay: what was touched since is no answer.
     pub async fn answer(&self, at: Seq) -> Result<Reply, Error> {
+        let found = sqlx::query(
+            "SELECT seq, epoch, at, due, kind, version, bytes, crc FROM journal WHERE seq IN (?, ?) ORDER BY seq",
+        )
+        .bind(to_sql(at.0.saturating_sub(1)))
+        .bind(to_sql(at.0))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(Error::of("read a stored answer"))?;
         let corrupt = |what: &str| Error::Corrupt { seq: at, what: what.to_owned() };
-        let row =
-            sqlx::query("SELECT seq, epoch, at, due, kind, version, bytes, crc FROM journal WHERE seq = ?")
-                .bind(to_sql(at.0))
-                .fetch_optional(&self.pool)
-                .await
-                .map_err(Error::of("read a stored answer"))?
-                .ok_or_else(|| corrupt("the row is missing"))?;
-        let row = journal_row(&row, Tail { seq: at.0.saturating_sub(1), ..Tail::default() })?;
-        let record: Record = minicbor::decode(&row.bytes).map_err(|error| corrupt(&error.to_string()))?;
-        if let Record::Answered(answered) = record {
+        let (row, before) = match found.as_slice() {
+            [earlier, row] => {
+                let place = Tail { seq: at.0.saturating_sub(2), ..Tail::default() };
+                (row, journal_row(earlier, place)?.tail())
+            }
+            // The journal's first row stands after nothing; any other fails the check.
+            [row] => (row, Tail { seq: at.0.saturating_sub(1), ..Tail::default() }),
+            _ => return Err(corrupt("the row is missing")),
+        };
+        if let Record::Answered(answered) = journal_row(row, before)?.check(before)?.record {
             return Ok(answered.reply);
         }
         Err(corrupt("a key points at it and it is no answer"))
@@ -209,6 +210,36 @@ impl Reader {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// At most so many rows of a reservation's list, from a place on.
+async fn rows<T>(
+    from: impl SqliteExecutor<'_>,
+    list: &List,
+    (id, after, limit): (ReservationId, Place, u32),
+    read: impl Fn(&SqliteRow) -> Result<T, Error>,
+) -> Result<Vec<(Place, T)>, Error> {
+    let found = sqlx::query(list.sql)
+        .bind(to_sql(id.0))
+        .bind(to_sql(after.seq.0))
+        .bind(i64::from(after.n))
+        .bind(i64::from(limit))
+        .fetch_all(from)
+        .await
+        .map_err(Error::of(list.doing))?;
+    let place = |row: &SqliteRow| {
+        Ok(Place { seq: Seq(from_sql(get(row, list.table, "seq")?)), n: get(row, list.table, "n")? })
+    };
+    found.iter().map(|row| Ok((place(row)?, read(row)?))).collect()
+}
+
+fn interval_row(row: &SqliteRow) -> Result<LegInterval, Error> {
+    Ok(LegInterval {
+        from: Timestamp(from_sql(get(row, "interval", "since")?)),
+        until: None,
+        state: get(row, "interval", "state")?,
+        reason: get(row, "interval", "reason")?,
+    })
 }
 
 fn event_row(row: &SqliteRow) -> Result<EventRow, Error> {

@@ -126,7 +126,7 @@ impl Server {
         let (handle, reader, hub) = (started.handle.clone(), started.reader.clone(), started.hub.clone());
         let state = ApiState::new(handle, reader, ids, Arc::new(keys()), hub).unwrap();
         let state = state.with_body_timeout(PATIENCE);
-        let bounds = Bounds { connections_max: 64, head_timeout: PATIENCE };
+        let bounds = Bounds { connections_max: 64, head_timeout: PATIENCE, untaken_wait: PATIENCE };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = tokio::spawn(serve(listener, router(state), bounds, std::future::pending()));

@@ -8,8 +8,11 @@ FOLDER holds three answers of the API, saved as they came:
     usage.json    GET /qos-transfers/v0.1/reservations/{id}/usage
     tiers.json    GET /qos-transfers/v0.1/tiers
 
+Long lists come in pages. Read on with `?after=NEXT` until `next` is null, and put the `readings` (usage) and the
+`slots` of each line (charges) of all pages into one file, whose `next` is null.
+
 Exact rational arithmetic, standard library only. Exit 0 when the bill is right, 1 when it is not, 2 when the
-files cannot be read.
+files cannot be read or are not the whole.
 """
 import json
 import os
@@ -78,8 +81,19 @@ def unit_prices(value):
     return set()
 
 
+def pages_left(answers):
+    """Says of each answer that is one page of several how to make it whole."""
+    left = {name: answer["next"] for name, answer in answers.items() if answer.get("next") is not None}
+    for name, cursor in left.items():
+        print(f"INCOMPLETE: {name} is one page of several, so the bill cannot be checked: read on with "
+              f"?after={cursor} until `next` is null, and put what all pages list into one file")
+    return bool(left)
+
+
 def main(folder):
     charges, usage, tiers = (load(folder, n) for n in ("charges.json", "usage.json", "tiers.json"))
+    if pages_left({"charges.json": charges, "usage.json": usage}):
+        return 2
     problems = []
     metered = delivered_by_slot(usage)
     if sum(metered.values()) != usage["metered_bytes"]:

@@ -157,12 +157,12 @@ mod tests {
 
     #[test]
     fn strange_brokers_are_refused() {
-        let welcome = Welcome { epoch: 5, protocol: 1, slot_s: 60, now_ms: 0, acked: 0 };
+        let welcome = Welcome { epoch: 5, protocol: 1, slot_s: 60, now_ms: 0, acked: 0, market: String::new() };
         assert!(check(&welcome, 5).is_ok());
         assert!(check(&welcome, 6).is_err());
-        assert!(check(&Welcome { protocol: 3, ..welcome }, 5).is_err());
-        assert!(check(&Welcome { protocol: 2, ..welcome }, 5).is_ok());
-        assert!(check(&Welcome { slot_s: 7, ..welcome }, 5).is_err());
+        assert!(check(&Welcome { protocol: 3, ..welcome.clone() }, 5).is_err());
+        assert!(check(&Welcome { protocol: 2, ..welcome.clone() }, 5).is_ok());
+        assert!(check(&Welcome { slot_s: 7, ..welcome.clone() }, 5).is_err());
         assert!(Broker::new("http://127.0.0.1:1", "bad\ntoken").is_err());
     }
 }

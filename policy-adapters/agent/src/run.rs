@@ -140,6 +140,7 @@ fn hello(config: &Config, enforcer: &Enforcer, capabilities: &Capabilities, now:
         now_ms: now.ms(),
         capabilities: capabilities.strings(),
         ports: ports.collect(),
+        market: String::new(),
     }
 }
 

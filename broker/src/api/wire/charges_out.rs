@@ -2,7 +2,9 @@
 //! numerator and its scale. A line comes to `round_half_even(numerator / scale) + setup_micros`, at most what was
 //! held.
 
+use super::page_in::next;
 use crate::api::instant::Instant;
+use crate::store::Page;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use tollway_billing::Unit;
@@ -31,7 +33,7 @@ pub struct SlotChargeView {
     pub bytes: u64,
 }
 
-/// A charge line. The numerator is the sum over `slots` of `rate_bps × kept_ms` (`mbps_hour`) or `bytes`
+/// A charge line. The numerator is the sum over the `slots` of all pages of `rate_bps × kept_ms` (`mbps_hour`) or `bytes`
 /// (`gb`), times `unit_price_micros × multiplier_ppm` of the slot's segment.
 #[derive(Serialize, ToSchema)]
 pub struct ChargeLineView {
@@ -45,6 +47,7 @@ pub struct ChargeLineView {
     /// Setup as it was charged: with the first slot that counts, else 0.
     pub setup_micros: i64,
     pub posted_micros: i64,
+    /// A page of them. A slot whose readings lie on two pages stands on both, each with its part.
     pub slots: Vec<SlotChargeView>,
 }
 
@@ -62,12 +65,18 @@ pub struct ChargesView {
     pub held_micros: i64,
     pub currency: String,
     pub settled: bool,
+    /// Pass as `after` to read the next `slots`; null at the end. All else is the same on every page.
+    pub next: Option<String>,
 }
 
-pub fn charges_view(reservation: &Reservation, facts: &[UsageFact], slot_length: SlotLength) -> ChargesView {
+pub fn charges_view(
+    reservation: &Reservation,
+    facts: &Page<UsageFact>,
+    slot_length: SlotLength,
+) -> ChargesView {
     let line = &reservation.line;
-    let slots = slots(facts, line.unit, slot_length);
-    let setup = if slots.is_empty() { 0 } else { line.setup.get() };
+    // Nothing counted yet, on whichever page: then no setup either.
+    let setup = if line.numerator() == 0 { 0 } else { line.setup.get() };
     // Inside, the line's numerator carries the setup too; it is a whole number of its scale.
     let numerator = line.numerator() - i128::from(setup).saturating_mul(line.unit.scale());
     let segments = line
@@ -90,13 +99,14 @@ pub fn charges_view(reservation: &Reservation, facts: &[UsageFact], slot_length:
             numerator: numerator.to_string(),
             setup_micros: setup,
             posted_micros: line.posted().get(),
-            slots,
+            slots: slots(&facts.rows, line.unit, slot_length),
         }],
         cancel_fee_micros: reservation.money.posted.get() - line.posted().get(),
         total_micros: reservation.money.posted.get(),
         held_micros: reservation.total.micros.get(),
         currency: reservation.total.currency.to_string(),
         settled: reservation.settled,
+        next: next([facts.end], facts.has_more),
     }
 }
 

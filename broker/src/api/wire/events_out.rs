@@ -1,7 +1,8 @@
 //! What happened to a reservation, in order.
 
+use super::page_in::next;
 use crate::api::instant::Instant;
-use crate::store::EventRow;
+use crate::store::{EventRow, Page};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -26,11 +27,14 @@ pub struct EventView {
 #[derive(Serialize, ToSchema)]
 pub struct EventsView {
     pub events: Vec<EventView>,
+    /// Pass as `after` to read on; null at the end.
+    pub next: Option<String>,
 }
 
-pub fn events_view(rows: &[EventRow]) -> EventsView {
+pub fn events_view(page: &Page<EventRow>) -> EventsView {
     EventsView {
-        events: rows
+        events: page
+            .rows
             .iter()
             .map(|row| EventView {
                 seq: row.seq.0,
@@ -39,5 +43,6 @@ pub fn events_view(rows: &[EventRow]) -> EventsView {
                 data: EventDataView { detail: row.detail.clone() },
             })
             .collect(),
+        next: next([page.end], page.has_more),
     }
 }

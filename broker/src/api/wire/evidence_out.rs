@@ -1,7 +1,8 @@
 //! Delivered against promised: when the leg was in force, and what each slot's readings said.
 
+use super::page_in::next;
 use crate::api::instant::Instant;
-use crate::store::LegInterval;
+use crate::store::{LegInterval, Page};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use tollway_core::record::UsageFact;
@@ -33,10 +34,14 @@ pub struct SlotEvidenceView {
     pub excused: Option<String>,
 }
 
+/// A page of intervals and one of slots. A slot whose readings lie on two pages stands on both: its figures
+/// add up, but for `promised_bytes` and `gap_ms_max`, where the larger one counts. An interval may be parted so, too.
 #[derive(Serialize, ToSchema)]
 pub struct EvidenceView {
     pub intervals: Vec<IntervalView>,
     pub readings: Vec<SlotEvidenceView>,
+    /// Pass as `after` to read both lists on; null at the end of both.
+    pub next: Option<String>,
 }
 
 #[derive(Default)]
@@ -50,12 +55,13 @@ struct SlotSum {
 }
 
 pub fn evidence_view(
-    intervals: &[LegInterval],
-    facts: &[UsageFact],
+    intervals: &Page<LegInterval>,
+    facts: &Page<UsageFact>,
     slot_length: SlotLength,
 ) -> EvidenceView {
     EvidenceView {
         intervals: intervals
+            .rows
             .iter()
             .map(|interval| IntervalView {
                 from: Instant(interval.from),
@@ -64,7 +70,8 @@ pub fn evidence_view(
                 reason: interval.reason.clone(),
             })
             .collect(),
-        readings: slots(facts, slot_length),
+        readings: slots(&facts.rows, slot_length),
+        next: next([intervals.end, facts.end], intervals.has_more || facts.has_more),
     }
 }
 

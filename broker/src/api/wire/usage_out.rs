@@ -1,7 +1,9 @@
 //! What the meters said, as they said it.
 
 use super::Names;
+use super::page_in::next;
 use crate::api::instant::Instant;
+use crate::store::Page;
 use serde::Serialize;
 use tollway_core::Reservation;
 use tollway_core::record::UsageFact;
@@ -33,29 +35,32 @@ pub struct ReadingView {
     pub at: Instant,
 }
 
-/// Readings in the order in which they were taken in.
+/// A page of readings, in the order in which they were taken in.
 #[derive(Serialize, ToSchema)]
 pub struct UsageView {
     pub reservation_id: String,
     pub slot_s: u32,
     pub readings: Vec<ReadingView>,
-    /// Layer-3 bytes over all incarnations, sold direction.
+    /// Layer-3 bytes over all incarnations, sold direction: of all readings, whichever page this is.
     pub metered_bytes: u64,
     pub metered_reverse_bytes: u64,
+    /// Pass as `after` to read on; null at the end.
+    pub next: Option<String>,
 }
 
 pub fn usage_view(
     names: Names<'_>,
     reservation: &Reservation,
-    facts: &[UsageFact],
+    facts: &Page<UsageFact>,
     slot_length: SlotLength,
 ) -> UsageView {
     UsageView {
         reservation_id: names.ids.reservation(reservation.id),
         slot_s: slot_length.secs(),
-        readings: facts.iter().map(|fact| reading_view(fact, slot_length)).collect(),
-        metered_bytes: facts.iter().fold(0, |sum, fact| sum.saturating_add(fact.delivered_bytes)),
-        metered_reverse_bytes: facts.iter().fold(0, |sum, fact| sum.saturating_add(fact.reverse_bytes)),
+        readings: facts.rows.iter().map(|fact| reading_view(fact, slot_length)).collect(),
+        metered_bytes: reservation.meter.metered_bytes,
+        metered_reverse_bytes: reservation.meter.metered_reverse_bytes,
+        next: next([facts.end], facts.has_more),
     }
 }
 

@@ -111,6 +111,7 @@ fn on_message(
                 slot_s: inner.slot_s,
                 now_ms: now_ms(),
                 acked: inner.acked(),
+                market: String::new(),
             };
             let set = v1::DesiredSet { epoch: inner.epoch, legs: inner.desired.clone() };
             vec![say(to_agent::Message::Welcome(welcome)), say(to_agent::Message::Desired(set))]
