@@ -42,6 +42,11 @@ pub enum Error {
     Malformed { path: PathBuf },
     #[error("{path} can be read by others: run `chmod 600 {path}`")]
     Exposed { path: PathBuf },
+    #[error(
+        "{path} is missing beside a journal: restore {KEY_FILE} from the backup; --new-market-key makes a new one and \
+         voids every id that customers saved"
+    )]
+    Missing { path: PathBuf },
 }
 
 /// Turns numbers into public ids and back, with one market's key.
@@ -49,6 +54,7 @@ pub enum Error {
 pub struct PublicIds {
     tag_key: [u8; KEY_BYTES],
     number_key: [u8; KEY_BYTES],
+    market_key: [u8; KEY_BYTES],
 }
 
 impl fmt::Debug for PublicIds {
@@ -63,6 +69,25 @@ impl PublicIds {
         PublicIds {
             tag_key: hmac_sha256(&key, &[b"tollway public id: tag"]),
             number_key: hmac_sha256(&key, &[b"tollway public id: number"]),
+            market_key: hmac_sha256(&key, &[b"tollway market id"]),
+        }
+    }
+
+    /// Identity of the market, 32 hexadecimal digits: the same for all lives of its data, and no secret.
+    pub fn market_id(&self) -> String {
+        self.market_key.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// As [`PublicIds::open`], but makes no key, for a directory that must have one already.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], and as [`PublicIds::open`].
+    pub fn open_existing(dir: &Path) -> Result<PublicIds, Error> {
+        let path = dir.join(KEY_FILE);
+        match path.try_exists() {
+            Ok(false) => Err(Error::Missing { path }),
+            // What cannot be looked at is named when it is opened.
+            Ok(true) | Err(_) => PublicIds::open(dir),
         }
     }
 
@@ -267,6 +292,8 @@ mod tests {
             ids.quote(QuoteId(1)),
             ids.offer(OfferId { quote: QuoteId(2), index: 3 })
         );
+        assert_eq!(ids.market_id().len(), 32);
+        assert_ne!(ids.market_id(), PublicIds::new([8; KEY_BYTES]).market_id());
         expect![[r#"
             166e1830-0d8e-8515-9637-36e545758865
             20c783e1-3306-87b0-af5f-f904931617d0
@@ -329,7 +356,9 @@ mod tests {
     fn the_key_is_made_once_and_guarded() {
         let dir = std::env::temp_dir().join(format!("tollway-key-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
+        assert!(matches!(PublicIds::open_existing(&dir), Err(Error::Missing { .. })));
         let first = PublicIds::open(&dir).unwrap();
+        assert_eq!(PublicIds::open_existing(&dir).unwrap().market_id(), first.market_id());
         let again = PublicIds::open(&dir).unwrap();
         assert_eq!(first.quote(QuoteId(1)), again.quote(QuoteId(1)));
         let path = dir.join(KEY_FILE);

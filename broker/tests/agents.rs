@@ -133,6 +133,7 @@ async fn desired_legs_go_down_and_reports_are_acknowledged_when_durable() {
     let sent = lit.broker.confirm(12, &held).await.leg.since.0;
     let (mut agent, welcome, desired) = connected(&lit).await;
     assert_eq!((welcome.epoch, welcome.slot_s, welcome.acked, welcome.protocol), (1, 5, 0, 1));
+    assert_eq!(welcome.market, lit.broker.started.ids.market_id());
     assert_eq!(desired.legs.len(), 1);
     assert_eq!(desired.legs[0].reservation, held.id.0);
     let at = sent + 1;
@@ -259,7 +260,8 @@ async fn strangers_and_wrong_versions_are_refused() {
         (proto::Hello { epoch: 2, ..hello() }, Code::FailedPrecondition),
         (proto::Hello { capabilities: vec![String::new(); 257], ..hello() }, Code::InvalidArgument),
     ];
-    for (greeting, code) in greetings {
+    let other = proto::Hello { market: "0".repeat(32), ..hello() };
+    for (greeting, code) in greetings.into_iter().chain([(other, Code::FailedPrecondition)]) {
         let mut agent = open(&lit.url, Some(AGENT_TOKEN)).await.unwrap();
         agent.say(from_agent::Message::Hello(greeting.clone())).await;
         assert_eq!(agent.end().await.code(), code, "{greeting:?}");

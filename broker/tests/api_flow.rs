@@ -173,7 +173,7 @@ fn recompute(charges: &Value) -> i128 {
         total += tollway_model::money::round_half_even(numerator, whole("scale"));
         total += i128::from(line["setup_micros"].as_i64().unwrap());
     }
-    total.min(i128::from(charges["held_micros"].as_i64().unwrap()))
+    total.min(i128::from(charges["held_at_first_micros"].as_i64().unwrap()))
 }
 
 #[tokio::test]
@@ -192,7 +192,10 @@ async fn an_outsider_recomputes_the_bill() {
         let money = |field: &str| reservation["money"][field].as_i64().unwrap();
         assert_eq!(money("posted_micros"), total);
         assert_eq!(money("held_micros"), 0);
-        assert_eq!(money("posted_micros") + money("voided_micros"), charges["held_micros"].as_i64().unwrap());
+        let at_first = charges["held_at_first_micros"].as_i64().unwrap();
+        assert_eq!(money("posted_micros") + money("voided_micros"), at_first);
+        assert_eq!(charges["held_micros"], 0, "what is still held");
+        assert_eq!(charges["voided_micros"], money("voided_micros"));
         let wallet = server.get(SHOP, &format!("{BASE}/wallet")).await.expect(200);
         assert_eq!(wallet["balance_micros"], 50_000_000 - total);
         assert_eq!(wallet["held_micros"], 0);
@@ -220,6 +223,97 @@ async fn an_outsider_recomputes_the_bill() {
         assert_eq!(delivered, 2_400_000);
         server.end().await;
     }
+}
+
+#[tokio::test]
+async fn an_old_bill_is_checked_against_the_price_that_was_sold() {
+    let server = Server::start().await;
+    let id = live(&server, &rate_need("shop-line", 1_000_000, 15)).await;
+    let base = server.started.handle.snapshot().config.revision;
+    let mut dearer = config();
+    dearer.tiers[0].tariff.mbps_hour = tollway_model::Micros(40_000);
+    dearer.tiers[0].tariff.setup = tollway_model::Micros(200);
+    let make = |request| Input::Configure { request, base, config: dearer };
+    let reply = server.started.handle.submit(Lane::Noc, make).await.unwrap();
+    assert!(matches!(reply, tollway_core::Reply::Configured { changes: 1, .. }), "{reply:?}");
+    let charges = server.get(SHOP, &format!("{BASE}/reservations/{id}/charges")).await.expect(200);
+    assert_eq!((&charges["tier"], &charges["tier_revision"]), (&json!("gold"), &json!(1)));
+    let now = until(&server, &format!("{BASE}/tiers"), |seen| seen["tiers"][0]["revision"] == 2).await;
+    assert_eq!(
+        (&now["tiers"][0]["revision"], &now["tiers"][0]["unit_price_micros"]),
+        (&json!(2), &json!(40_000))
+    );
+    let sold = server.get(SHOP, &format!("{BASE}/tiers?tier=gold&revision=1")).await.expect(200);
+    assert_eq!(
+        (&sold["tiers"][0]["revision"], &sold["tiers"][0]["unit_price_micros"]),
+        (&json!(1), &json!(20_000))
+    );
+    for bad in ["tier=gold&revision=3", "tier=tin", "tier=tin&revision=1"] {
+        server.get(SHOP, &format!("{BASE}/tiers?{bad}")).await.is_error(404, "NOT_FOUND");
+    }
+    for bad in ["revision=1", "revision=x&tier=gold", "foo=1"] {
+        server.get(SHOP, &format!("{BASE}/tiers?{bad}")).await.is_error(400, "INVALID_ARGUMENT");
+    }
+    // The bill is right beside tiers of today; its price is compared when its own revision is there.
+    check_with_python(&server, &id).await;
+    let dir = server.dir.join("bill");
+    let check = || std::process::Command::new("python3").arg(CHECKER).arg(&dir).output();
+    for (tiers, price, code, says) in [
+        (&now, None, 0, "note: price of revision 1 is not in tiers.json: not compared"),
+        (&sold, None, 0, "the bill is right"),
+        (&sold, Some(7), 1, "WRONG: unit price 20000 is not published"),
+    ] {
+        let mut tiers = tiers.clone();
+        if let Some(price) = price {
+            tiers["tiers"][0]["unit_price_micros"] = json!(price);
+        }
+        std::fs::write(dir.join("tiers.json"), tiers.to_string()).unwrap();
+        let Ok(ran) = check() else { break };
+        let said = String::from_utf8_lossy(&ran.stdout).into_owned();
+        assert!(ran.status.code() == Some(code) && said.contains(says), "{said}");
+        assert_eq!(says.starts_with("note"), said.contains("note:"), "{said}");
+    }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn top_ups_can_be_seen_again_also_in_an_older_database() {
+    let server = Server::start().await;
+    let wallet = "/noc/v0.1/wallets/shop";
+    let body = json!({"amount_micros": 7, "currency": "EUR", "reason": "invoice 2"});
+    server.post(NOC, &format!("{wallet}/top-ups"), &body).await.expect(201);
+    let seen = server.get(NOC, wallet).await.expect(200);
+    let want = json!({"customer": "shop", "balance_micros": 50_000_007, "held_micros": 0,
+                      "available_micros": 50_000_007, "currency": "EUR"});
+    assert_eq!(seen, want);
+    let all = server.get(NOC, &format!("{wallet}/top-ups")).await.expect(200);
+    let list = all["top_ups"].as_array().unwrap();
+    assert_eq!((list.len(), &all["next"]), (2, &Value::Null));
+    for (row, amount, reason) in [(&list[0], 7, "invoice 2"), (&list[1], 50_000_000, "tests")] {
+        assert_eq!((&row["amount_micros"], &row["reason"]), (&json!(amount), &json!(reason)));
+        assert_eq!(row["actor"], "noc-key");
+        assert!(row["at"].is_string() && row["seq"].is_u64(), "{row}");
+    }
+    let first = server.get(NOC, &format!("{wallet}/top-ups?limit=1")).await.expect(200);
+    let next = first["next"].as_str().unwrap();
+    let second = server.get(NOC, &format!("{wallet}/top-ups?limit=1&after={next}")).await.expect(200);
+    assert_eq!((&first["top_ups"][0], &second["top_ups"][0]), (&list[0], &list[1]));
+    assert_eq!(second["next"], Value::Null);
+    for path in [wallet.to_owned(), format!("{wallet}/top-ups")] {
+        server.get(SHOP, &path).await.is_error(403, "PERMISSION_DENIED");
+        server.get(NOC, &path.replace("shop", "nobody")).await.is_error(404, "NOT_FOUND");
+    }
+    // As the release before left it: without the table.
+    let (dir, clock) = server.stop().await;
+    let file = dir.join(tollway::store::DATABASE_FILE);
+    let mut conn = sqlx::ConnectOptions::connect(&sqlx::sqlite::SqliteConnectOptions::new().filename(file))
+        .await
+        .unwrap();
+    sqlx::raw_sql("DROP TABLE top_up; PRAGMA user_version = 2").execute(&mut conn).await.unwrap();
+    sqlx::Connection::close(conn).await.unwrap();
+    let server = Server::open(dir, clock).await;
+    assert_eq!(server.get(NOC, &format!("{wallet}/top-ups")).await.expect(200), all);
+    server.end().await;
 }
 
 /// All pages of a list at a path, each with at most `limit` rows.
@@ -269,7 +363,9 @@ async fn long_lists_come_in_pages_and_totals_are_right_on_each() {
                 );
             }
             for page in &pages {
-                for total in ["metered_bytes", "metered_reverse_bytes", "total_micros", "held_micros"] {
+                for total in
+                    ["metered_bytes", "metered_reverse_bytes", "total_micros", "held_at_first_micros"]
+                {
                     assert_eq!(page[total], all[total], "{part} {limit}");
                 }
                 for total in ["numerator", "setup_micros", "posted_micros"] {

@@ -77,6 +77,11 @@ async fn a_touched_row_is_found_with_its_sequence() {
     }
     exec(&mut conn, format!("DELETE FROM journal WHERE seq > {}", last - 3)).await;
     assert_eq!(first_bad(dir.path()).await, last - 2);
+    // A start does not go on from there either, and leaves the proof as it is.
+    let options = support::options(&support::settings());
+    let error = tollway::driver::start(dir.path(), options).await.err().unwrap();
+    assert!(error.to_string().contains(&format!("corrupt at sequence {}", last - 2)), "{error}");
+    assert_eq!(first_bad(dir.path()).await, last - 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

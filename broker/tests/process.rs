@@ -289,6 +289,29 @@ fn bad_usage_bad_files_and_corrupt_journals_have_their_exit_codes() {
     assert_eq!(out.status.code(), Some(4), "{}", said(&out));
 }
 
+#[test]
+fn a_missing_market_key_is_not_made_anew_in_silence() {
+    let dir = Dir::new("key");
+    let serving = Serving::start(dir.path());
+    assert_eq!(serving.top_up("a", 5), 201);
+    serving.signal("TERM");
+    let (code, log) = serving.end();
+    assert_eq!(code, Some(0), "{log}");
+    let data = dir.path().join("data");
+    assert!(log.contains("a new market was made") && log.contains(data.to_str().unwrap()), "{log}");
+    let key = data.join(tollway::public_id::KEY_FILE);
+    std::fs::remove_file(&key).unwrap();
+    let out = serve(dir.path()).output().unwrap();
+    assert_eq!(out.status.code(), Some(2), "{}", said(&out));
+    assert!(said(&out).contains("restore market.key from the backup"), "{}", said(&out));
+    assert!(!key.exists());
+    let serving = Serving::wait(serve(dir.path()).arg("--new-market-key").spawn().unwrap());
+    assert_eq!(serving.balance(), 5);
+    serving.signal("TERM");
+    assert_eq!(serving.end().0, Some(0));
+    assert!(key.exists());
+}
+
 /// A disk of its own for one process: a small tmpfs in a mount namespace. `None` where the host forbids it.
 fn on_small_disk(dir: &Path) -> Option<Serving> {
     let disk = dir.join("disk");

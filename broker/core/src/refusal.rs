@@ -121,6 +121,25 @@ impl Code {
             Code::HoldShare => "confirm or cancel earlier holds first, or hold less at once",
         }
     }
+
+    /// As [`Code::how_to_fix`], for a refusal that carries no offers.
+    pub const fn how_to_fix_without_offers(self) -> &'static str {
+        match self {
+            Code::CapacityExhausted => "ask again for another time, a lower rate or fewer bytes",
+            Code::DeadlineInfeasible => "ask again for a later deadline or fewer bytes",
+            Code::QuoteExpired
+            | Code::InsufficientFunds
+            | Code::EndpointNotAllowed
+            | Code::FlowConflict
+            | Code::NotFound
+            | Code::WrongState
+            | Code::TooMany
+            | Code::OutOfRange
+            | Code::KeyReused
+            | Code::ConfigurationRefused
+            | Code::HoldShare => self.how_to_fix(),
+        }
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Encode, Decode, Debug)]

@@ -29,6 +29,7 @@ struct Connection {
 /// Shared by the driver, which sends, and the service, which registers.
 pub struct Hub {
     epoch: u64,
+    market: String,
     slot_length: SlotLength,
     next: AtomicU64,
     connections: Mutex<HashMap<String, Connection>>,
@@ -36,9 +37,10 @@ pub struct Hub {
 }
 
 impl Hub {
-    pub fn new(epoch: u64, slot_length: SlotLength) -> Hub {
+    pub fn new(epoch: u64, market: String, slot_length: SlotLength) -> Hub {
         Hub {
             epoch,
+            market,
             slot_length,
             next: AtomicU64::new(1),
             connections: Mutex::default(),
@@ -48,6 +50,11 @@ impl Hub {
 
     pub fn directory(&self) -> &Arc<AgentDirectory> {
         &self.directory
+    }
+
+    /// Identity of the market, as agents are told it.
+    pub fn market(&self) -> &str {
+        &self.market
     }
 
     /// Leader epoch of this process.
@@ -99,7 +106,7 @@ impl Hub {
                     }
                     let slot_s = self.slot_length.secs();
                     vec![
-                        send::welcome(self.epoch, connection.protocol, slot_s, now, *acked),
+                        send::welcome(self.epoch, &self.market, connection.protocol, slot_s, now, *acked),
                         send::desired_set(self.epoch, legs),
                     ]
                 });
@@ -169,7 +176,7 @@ mod tests {
     }
 
     fn hub() -> Hub {
-        Hub::new(1, SlotLength::from_secs(5).unwrap())
+        Hub::new(1, "m".to_owned(), SlotLength::from_secs(5).unwrap())
     }
 
     #[tokio::test]

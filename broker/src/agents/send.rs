@@ -9,10 +9,17 @@ pub(super) fn message(message: proto::to_agent::Message) -> proto::ToAgent {
     proto::ToAgent { message: Some(message) }
 }
 
-pub(super) fn welcome(epoch: u64, protocol: u32, slot_s: u32, now: Timestamp, acked: u64) -> proto::ToAgent {
+pub(super) fn welcome(
+    epoch: u64,
+    market: &str,
+    protocol: u32,
+    slot_s: u32,
+    now: Timestamp,
+    acked: u64,
+) -> proto::ToAgent {
     // The older of the two versions is the one that both speak.
     let protocol = protocol.min(AGENT_PROTOCOL_VERSION);
-    let welcome = proto::Welcome { epoch, protocol, slot_s, now_ms: now.0, acked, market: String::new() };
+    let welcome = proto::Welcome { epoch, protocol, slot_s, now_ms: now.0, acked, market: market.to_owned() };
     message(proto::to_agent::Message::Welcome(welcome))
 }
 

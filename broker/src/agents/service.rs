@@ -99,6 +99,14 @@ impl Service {
                 hello.protocol
             )));
         }
+        if !hello.market.is_empty() && hello.market != self.hub.market() {
+            return Err(Status::failed_precondition(format!(
+                "this agent enforces market {}, this broker leads market {}: name the right broker in agent.toml, or, \
+                 to move the router, run `tollway-agent uninstall` and delete the agent's data directory",
+                hello.market,
+                self.hub.market()
+            )));
+        }
         if hello.epoch > self.hub.epoch() {
             return Err(Status::failed_precondition(format!(
                 "the agent has obeyed epoch {}, this broker leads epoch {}: another broker leads this market",

@@ -44,6 +44,8 @@ pub struct Hello {
     pub software: String,
     pub boot_id: String,
     pub epoch: u64,
+    /// Identity of the market whose legs it holds; empty before the first.
+    pub market: String,
     pub now: Timestamp,
     pub capabilities: Vec<String>,
     pub ports: Vec<Port>,
@@ -65,6 +67,7 @@ pub fn hello(message: proto::Hello) -> Result<Hello, Error> {
         software: text("software", message.software)?,
         boot_id: text("boot_id", message.boot_id)?,
         epoch: message.epoch,
+        market: text("market", message.market)?,
         now: time("now_ms", message.now_ms)?,
         capabilities: list("capabilities", message.capabilities)?
             .into_iter()

@@ -22,6 +22,7 @@ pub async fn show(
     State(api): State<ApiState>,
     Readings(reservation, facts): Readings,
 ) -> Result<Response, ApiError> {
-    let slot_length = api.handle().snapshot().slot_length;
-    Ok(json(StatusCode::OK, &charges_view(&reservation, &facts, slot_length)))
+    let snapshot = api.handle().snapshot();
+    let view = charges_view(api.names(&snapshot), &reservation, &facts, snapshot.slot_length);
+    Ok(json(StatusCode::OK, &view))
 }

@@ -299,7 +299,11 @@ fn body(error: ApiError) -> ErrorBody {
             status,
             code: refused.code.as_str().to_owned(),
             message: clipped(&refused.message),
-            how_to_fix: refused.code.how_to_fix().to_owned(),
+            how_to_fix: if refused.offers.is_empty() {
+                refused.code.how_to_fix_without_offers().to_owned()
+            } else {
+                refused.code.how_to_fix().to_owned()
+            },
             request_id: String::new(),
             offers: refused.offers,
             quote_id: refused.quote_id,
@@ -336,6 +340,15 @@ mod tests {
             assert_eq!(retry, seconds);
             let body = response.extensions().get::<Pending>().unwrap().take().unwrap();
             assert_eq!(body.code, if status == 503 { "UNAVAILABLE" } else { "INTERNAL" });
+        }
+    }
+
+    #[test]
+    fn what_has_no_offers_does_not_send_to_them() {
+        for code in Code::ALL {
+            let refused = ApiError::refused_plain(Refusal::new(code, "no"));
+            let fix = body(refused).how_to_fix;
+            assert!(!fix.is_empty() && !fix.contains("`offers`"), "{}: {fix}", code.as_str());
         }
     }
 

@@ -209,7 +209,9 @@ pub fn router(state: ApiState) -> Router {
         .route("/reservations/{id}/events", get(events::show))
         .route("/tiers", get(tiers::list))
         .route("/wallet", get(wallet::show));
-    let noc = Router::new().route("/wallets/{customer}/top-ups", post(top_ups::create));
+    let noc = Router::new()
+        .route("/wallets/{customer}", get(top_ups::wallet))
+        .route("/wallets/{customer}/top-ups", get(top_ups::list).post(top_ups::create));
     Router::new()
         .nest(BASE, customers)
         .nest(NOC_BASE, noc)

@@ -36,6 +36,8 @@ use utoipa::{Modify, OpenApi};
         tiers::list,
         wallet::show,
         top_ups::create,
+        top_ups::wallet,
+        top_ups::list,
         ops::healthz,
         ops::readyz,
         ops::metrics,

@@ -1,6 +1,6 @@
 //! Verbs and their options.
 
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 const EXITS: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 another process has the \
@@ -62,6 +62,9 @@ pub(crate) struct Serve {
     /// Start although the wall clock is before the last record; time goes on from there.
     #[arg(long)]
     pub(crate) accept_clock: bool,
+    /// Start on existing data without its market.key, with a new one: every id that customers saved is void.
+    #[arg(long)]
+    pub(crate) new_market_key: bool,
 }
 
 #[derive(Subcommand, Debug)]
@@ -101,6 +104,49 @@ pub(crate) enum WalletVerb {
                       failure: it is credited once."
     )]
     TopUp(TopUp),
+    /// Show a customer's balance, what is held of it and what is available.
+    #[command(after_help = "Example:\n  TOLLWAY_NOC_KEY=… tollway noc wallet show --customer shop-pos")]
+    Show(WalletRead),
+    /// List a customer's top-ups, the newest first: when, how much, who, why.
+    #[command(
+        after_help = "Example:\n  TOLLWAY_NOC_KEY=… tollway noc wallet top-ups --customer shop-pos \\\n      \
+                            --output json"
+    )]
+    TopUps(TopUps),
+}
+
+#[derive(ClapArgs, Debug)]
+pub(crate) struct WalletRead {
+    /// The customer's configured name.
+    #[arg(long)]
+    pub(crate) customer: String,
+    /// Where the broker is.
+    #[arg(long, default_value = "http://127.0.0.1:7410")]
+    pub(crate) url: String,
+    /// File with a NOC key; else TOLLWAY_NOC_KEY holds it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// For people, or as the broker said it.
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+#[derive(ClapArgs, Debug)]
+pub(crate) struct TopUps {
+    #[command(flatten)]
+    pub(crate) read: WalletRead,
+    /// Rows to read.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) limit: u32,
+    /// `next` of the page before.
+    #[arg(long, value_name = "NEXT")]
+    pub(crate) after: Option<String>,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Output {
+    Table,
+    Json,
 }
 
 #[derive(ClapArgs, Debug)]

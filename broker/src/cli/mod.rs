@@ -84,6 +84,8 @@ pub fn main() -> ExitCode {
         Verb::Journal { verb: JournalVerb::Verify { data } } => journal::verify(&data),
         Verb::RebuildProjections { data } => journal::rebuild(&data),
         Verb::Noc { verb: NocVerb::Wallet { verb: WalletVerb::TopUp(top_up) } } => noc::top_up(&top_up),
+        Verb::Noc { verb: NocVerb::Wallet { verb: WalletVerb::Show(read) } } => noc::wallet(&read),
+        Verb::Noc { verb: NocVerb::Wallet { verb: WalletVerb::TopUps(list) } } => noc::top_ups(&list),
         Verb::Noc { verb: NocVerb::Key { verb: KeyVerb::New } } => noc::new_key(),
     };
     match done {

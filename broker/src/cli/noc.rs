@@ -1,6 +1,6 @@
 //! `tollway noc …`: verbs that call a running broker, and keys.
 
-use super::args::TopUp;
+use super::args::{Output, TopUp, TopUps, WalletRead};
 use super::{Failure, runtime};
 use crate::auth::{sha256_hex, token_sha256};
 use anyhow::{Context, anyhow, bail};
@@ -10,7 +10,9 @@ use hyper::{Method, Request, Uri, header};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
 use std::io::Read;
+use std::path::Path;
 use std::time::Duration;
 
 /// Environment variable that holds a NOC key.
@@ -34,7 +36,7 @@ pub(super) fn new_key() -> Result<(), Failure> {
 
 pub(super) fn top_up(args: &TopUp) -> Result<(), Failure> {
     let micros = micros(&args.amount).map_err(Failure::usage)?;
-    let key = noc_key(args).map_err(Failure::usage)?;
+    let key = noc_key(args.key_file.as_deref()).map_err(Failure::usage)?;
     let idempotency_key = match &args.idempotency_key {
         Some(key) => key.clone(),
         None => random_hex(16)?,
@@ -67,6 +69,74 @@ pub(super) fn top_up(args: &TopUp) -> Result<(), Failure> {
     Ok(())
 }
 
+pub(super) fn wallet(args: &WalletRead) -> Result<(), Failure> {
+    let answer = read(args, "")?;
+    if args.output == Output::Json {
+        println!("{answer:#}");
+        return Ok(());
+    }
+    let amount = |name: &str| decimal(answer.get(name).and_then(Value::as_i64).unwrap_or(0));
+    println!("{} ({})", args.customer, text(&answer, "currency"));
+    for (word, name) in
+        [("balance", "balance_micros"), ("held", "held_micros"), ("available", "available_micros")]
+    {
+        println!("  {word:<9} {:>20}", amount(name));
+    }
+    Ok(())
+}
+
+pub(super) fn top_ups(args: &TopUps) -> Result<(), Failure> {
+    let after = args.after.as_deref().map(|after| format!("&after={}", escaped(after))).unwrap_or_default();
+    let answer = read(&args.read, &format!("/top-ups?limit={}{after}", args.limit))?;
+    if args.read.output == Output::Json {
+        println!("{answer:#}");
+        return Ok(());
+    }
+    println!("{:<24} {:>8} {:>20} {:<8} {:<16} why", "time", "seq", "amount", "currency", "who");
+    for row in answer.get("top_ups").and_then(Value::as_array).into_iter().flatten() {
+        println!(
+            "{:<24} {:>8} {:>20} {:<8} {:<16} {}",
+            text(row, "at"),
+            row.get("seq").and_then(Value::as_u64).unwrap_or(0),
+            decimal(row.get("amount_micros").and_then(Value::as_i64).unwrap_or(0)),
+            text(row, "currency"),
+            text(row, "actor"),
+            text(row, "reason")
+        );
+    }
+    if let Some(next) = answer.get("next").and_then(Value::as_str) {
+        println!("there are more: --after {next}");
+    }
+    Ok(())
+}
+
+/// What the broker says at a path below a customer's wallet.
+fn read(args: &WalletRead, below: &str) -> Result<Value, Failure> {
+    let key = noc_key(args.key_file.as_deref()).map_err(Failure::usage)?;
+    let path = format!("/noc/v0.1/wallets/{}{below}", escaped(&args.customer));
+    let uri: Uri = format!("{}{path}", args.url.trim_end_matches('/'))
+        .parse()
+        .with_context(|| format!("--url {} is not a URL", args.url))
+        .map_err(Failure::usage)?;
+    let request = Request::builder()
+        .uri(uri)
+        .header(header::AUTHORIZATION, format!("Bearer {key}"))
+        .body(Full::new(Bytes::new()))
+        .context("the request cannot be made")?;
+    Ok(runtime()?.block_on(answered(request))?)
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Units of a currency with six decimals.
+fn decimal(micros: i64) -> String {
+    let sign = if micros < 0 { "-" } else { "" };
+    let micros = micros.unsigned_abs();
+    format!("{sign}{}.{:06}", micros / 1_000_000, micros % 1_000_000)
+}
+
 /// The whole answer in time, not only its head.
 async fn answered(request: Request<Full<Bytes>>) -> anyhow::Result<serde_json::Value> {
     tokio::time::timeout(ANSWER_WAIT, call(request)).await.context("the broker did not answer in time")?
@@ -90,8 +160,8 @@ async fn call(request: Request<Full<Bytes>>) -> anyhow::Result<serde_json::Value
     bail!("{status}: {} {}\n  mend: {}", text("code"), text("message"), text("how_to_fix"))
 }
 
-fn noc_key(args: &TopUp) -> anyhow::Result<String> {
-    let text = match &args.key_file {
+fn noc_key(file: Option<&Path>) -> anyhow::Result<String> {
+    let text = match file {
         Some(file) => {
             std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?
         }
@@ -159,6 +229,7 @@ mod tests {
         {
             assert!(micros(text).is_err(), "{text}");
         }
+        assert_eq!((decimal(-1).as_str(), decimal(1_500_000).as_str()), ("-0.000001", "1.500000"));
         assert_eq!(escaped("shop/a b"), "shop%2Fa%20b");
     }
 }

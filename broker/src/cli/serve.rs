@@ -11,7 +11,7 @@ use crate::clock::Kernel;
 use crate::config::{self, Settings};
 use crate::driver::{self, Options, Started, Stopped, poison};
 use crate::listen;
-use crate::public_id::PublicIds;
+use crate::public_id;
 use crate::telemetry::logging;
 use anyhow::Context;
 use std::net::SocketAddr;
@@ -44,6 +44,7 @@ async fn serve(args: &Serve, settings: Settings) -> Result<(), Failure> {
         config: settings.def,
         clock: Box::new(Kernel),
         accept_clock: args.accept_clock,
+        new_market_key: args.new_market_key,
     };
     let started = driver::start(&args.data, options).await.map_err(failure)?;
     let ports = match Ports::open(settings.serve).await {
@@ -53,14 +54,13 @@ async fn serve(args: &Serve, settings: Settings) -> Result<(), Failure> {
             return Err(error.into());
         }
     };
-    let ids = PublicIds::open(&args.data).context("cannot open the market's key")?;
     listen::warn_of_few_descriptors(CONNECTIONS_MAX + AGENT_CONNECTIONS_MAX);
     announce(&settings.market.name, &ports)?;
     let (closing, closed) = watch::channel(false);
     let state = ApiState::new(
         started.handle.clone(),
         started.reader.clone(),
-        ids,
+        started.ids.clone(),
         Arc::clone(&keys),
         Arc::clone(&started.hub),
     )
@@ -119,8 +119,10 @@ fn stopped(ended: Stopped) -> Result<(), Failure> {
 fn failure(error: driver::Error) -> Failure {
     match error {
         driver::Error::Store(error) => error.into(),
-        error @ (driver::Error::Refused(_) | driver::Error::OtherMarket { .. }) => Failure::usage(error),
-        error @ (driver::Error::Clock(_) | driver::Error::Poison(_)) => {
+        error @ (driver::Error::Refused(_)
+        | driver::Error::OtherMarket { .. }
+        | driver::Error::Key(public_id::Error::Missing { .. })) => Failure::usage(error),
+        error @ (driver::Error::Clock(_) | driver::Error::Key(_) | driver::Error::Poison(_)) => {
             Failure { exit: Exit::Failed, why: error.into() }
         }
     }

@@ -8,7 +8,8 @@ use super::snapshot::Snapshot;
 use super::writer::{Writer, load};
 use crate::agents::Hub;
 use crate::clock::{Behind, Clock, Source};
-use crate::store::{BATCH_RECORDS_MAX, Reader, SqliteStore, Store};
+use crate::public_id::PublicIds;
+use crate::store::{BATCH_RECORDS_MAX, Loaded, Reader, SqliteStore, Store};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -33,6 +34,8 @@ pub struct Options {
     pub clock: Box<dyn Source>,
     /// Go on from the last record although the wall clock is before it.
     pub accept_clock: bool,
+    /// Make the market's key anew when it is missing beside a journal.
+    pub new_market_key: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +44,8 @@ pub enum Error {
     Store(#[from] crate::store::Error),
     #[error(transparent)]
     Clock(#[from] Behind),
+    #[error(transparent)]
+    Key(#[from] crate::public_id::Error),
     #[error("cannot read the poison file")]
     Poison(#[source] std::io::Error),
     #[error(
@@ -58,6 +63,7 @@ pub struct Started {
     pub handle: Handle,
     pub reader: Reader,
     pub hub: Arc<Hub>,
+    pub ids: PublicIds,
     /// Send `true` to stop gracefully.
     pub stop: watch::Sender<bool>,
     pub driver: JoinHandle<Stopped>,
@@ -80,17 +86,22 @@ pub async fn start(dir: &Path, options: Options) -> Result<Started, Error> {
 pub async fn start_on<S: Store>(dir: &Path, mut store: S, options: Options) -> Result<Started, Error> {
     let poison = Poison::load(dir).map_err(Error::Poison)?;
     let (mut engine, loaded) = load(&mut store).await?;
+    let ids = open_ids(dir, &loaded, options.new_market_key)?;
     let mut clock = Clock::start(options.clock, engine.last_at(), options.accept_clock).await?;
     let mut gate = Gate::new(loaded.last);
     tracing::info!(records = loaded.records, epoch = store.epoch(), "journal replayed");
     make_market(&mut engine, &mut gate, &mut clock, &options.market)?;
     settle(&mut store, &mut gate).await?;
+    if loaded.records == 0 {
+        let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+        tracing::info!(market = options.market.name, dir = %dir.display(), "a new market was made");
+    }
     configure(&mut engine, &mut gate, &mut clock, options.config)?;
     settle(&mut store, &mut gate).await?;
 
     let reader = Reader::open(dir).await?;
     let epoch = store.epoch();
-    let hub = Arc::new(Hub::new(epoch, options.market.slot_length));
+    let hub = Arc::new(Hub::new(epoch, ids.market_id(), options.market.slot_length));
     let now = clock.now().max(engine.last_at());
     let first = Snapshot::take(&engine, None, now, clock.error_ms(), epoch)
         .expect("the market was made a moment ago");
@@ -118,7 +129,21 @@ pub async fn start_on<S: Store>(dir: &Path, mut store: S, options: Options) -> R
         alarmed: false,
     };
     let driver = tokio::spawn(driver.run());
-    Ok(Started { handle, reader, hub, stop, driver })
+    Ok(Started { handle, reader, hub, ids, stop, driver })
+}
+
+/// The market's key is made with the market; one that is missing later is the operator's to bring back.
+fn open_ids(dir: &Path, loaded: &Loaded, new_key: bool) -> Result<PublicIds, crate::public_id::Error> {
+    match PublicIds::open_existing(dir) {
+        Err(crate::public_id::Error::Missing { path }) if loaded.records == 0 || new_key => {
+            if loaded.records > 0 {
+                let path = path.display();
+                tracing::warn!("{path} is made anew, as asked: every id that customers saved is void");
+            }
+            PublicIds::open(dir)
+        }
+        opened => opened,
+    }
 }
 
 /// Makes the market in an empty journal; in any other, checks that it is this one and runs what is overdue.

@@ -14,7 +14,7 @@ mod table;
 pub use journal::dump_projections;
 pub use journal::{Rebuilt, Verified, rebuild_projections, verify};
 pub use page::{Page, Place};
-pub use read::{EventRow, LegInterval, Reader, Wallet};
+pub use read::{EventRow, LegInterval, Reader, TopUpRow, Wallet};
 pub use sqlite::SqliteStore;
 
 use std::future::Future;

@@ -12,7 +12,7 @@ use tollway_core::entries::entries_of;
 use tollway_core::record::{Configured, Fact, FloorFact, Reported, UsageFact};
 use tollway_core::reservation::{LegState, Promise};
 use tollway_core::{Envelope, Record, Reservation};
-use tollway_model::{CustomerId, Micros, ReservationId, Seq, Timestamp};
+use tollway_model::{Amount, CustomerId, Micros, ReservationId, Seq, Timestamp};
 use tollway_policy::PortReading;
 
 /// One reading of one reservation, at its place in the journal.
@@ -68,6 +68,17 @@ pub(super) struct PortRow {
     pub(super) judged: Option<FloorFact>,
 }
 
+/// Money that the NOC credited: when, who, why.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct TopUpFold {
+    pub(super) customer: CustomerId,
+    pub(super) seq: Seq,
+    pub(super) at: Timestamp,
+    pub(super) amount: Amount,
+    pub(super) actor: String,
+    pub(super) reason: String,
+}
+
 /// What one batch changes; the last word on each row.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Changes {
@@ -77,6 +88,7 @@ pub(super) struct Changes {
     pub(super) events: Vec<EventFold>,
     pub(super) intervals: Vec<IntervalRow>,
     pub(super) entries: Vec<LedgerEntry>,
+    pub(super) top_ups: Vec<TopUpFold>,
     pub(super) accounts: BTreeMap<AccountId, AccountRow>,
     pub(super) config: BTreeMap<(&'static str, u32), ConfigRow>,
 }
@@ -187,7 +199,15 @@ impl Projector {
                     self.finish(id, before.held, changes);
                 }
             }
-            Record::MarketMade(_) | Record::Quoted(_) | Record::ToppedUp { .. } | Record::Answered(_) => {}
+            Record::ToppedUp { customer, amount, actor, reason } => changes.top_ups.push(TopUpFold {
+                customer: *customer,
+                seq: envelope.seq,
+                at: envelope.at,
+                amount: *amount,
+                actor: actor.clone(),
+                reason: reason.clone(),
+            }),
+            Record::MarketMade(_) | Record::Quoted(_) | Record::Answered(_) => {}
         }
         Ok(())
     }

@@ -39,6 +39,16 @@ pub struct Wallet {
     pub held: Amount,
 }
 
+/// Money that the NOC credited.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TopUpRow {
+    pub seq: Seq,
+    pub at: Timestamp,
+    pub amount: Amount,
+    pub actor: String,
+    pub reason: String,
+}
+
 /// Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Reader {
@@ -158,6 +168,31 @@ impl Reader {
         Ok(Wallet { balance: amount(balance), held: amount(held) })
     }
 
+    /// A customer's top-ups, the newest first; `after` is the last one of the page before.
+    pub async fn top_ups(
+        &self,
+        customer: CustomerId,
+        after: Place,
+        limit: u32,
+    ) -> Result<Page<TopUpRow>, Error> {
+        let before = if after == Place::START { i64::MAX } else { to_sql(after.seq.0) };
+        let found = sqlx::query(
+            "SELECT seq, at, amount, currency, actor, reason FROM top_up WHERE customer = ? AND seq < ? \
+             ORDER BY seq DESC LIMIT ?",
+        )
+        .bind(i64::from(customer.0))
+        .bind(before)
+        .bind(i64::from(limit) + 1)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(Error::of("read top-ups"))?;
+        let rows: Result<Vec<(Place, TopUpRow)>, Error> = found
+            .iter()
+            .map(|row| top_up_row(row).map(|top_up| (Place { seq: top_up.seq, n: 0 }, top_up)))
+            .collect();
+        Ok(Page::of(rows?, after, limit))
+    }
+
     /// A customer's entries in the ledger's order; `after` is the last one of the page before.
     pub async fn entries(
         &self,
@@ -239,6 +274,21 @@ fn interval_row(row: &SqliteRow) -> Result<LegInterval, Error> {
         until: None,
         state: get(row, "interval", "state")?,
         reason: get(row, "interval", "reason")?,
+    })
+}
+
+fn top_up_row(row: &SqliteRow) -> Result<TopUpRow, Error> {
+    let currency: String = get(row, "top_up", "currency")?;
+    let currency = Currency::parse(&currency).ok_or_else(|| Error::Projection {
+        table: "top_up",
+        what: format!("there is no currency {currency:?}"),
+    })?;
+    Ok(TopUpRow {
+        seq: Seq(from_sql(get(row, "top_up", "seq")?)),
+        at: Timestamp(from_sql(get(row, "top_up", "at")?)),
+        amount: Amount { micros: Micros(get(row, "top_up", "amount")?), currency },
+        actor: get(row, "top_up", "actor")?,
+        reason: get(row, "top_up", "reason")?,
     })
 }
 

@@ -1,8 +1,9 @@
 //! Tables. The journal and the lease are kept for ever; everything in `PROJECTIONS` may be dropped and made
 //! again from the journal.
 
-/// Layout of the database; a newer one is refused, an older one gets its projections anew. 2: `port_reading`.
-pub(crate) const LAYOUT: i64 = 2;
+/// Layout of the database; a newer one is refused, an older one gets its projections anew. 2: `port_reading`;
+/// 3: `top_up`.
+pub(crate) const LAYOUT: i64 = 3;
 
 /// "TOLL", so that `file` and people know what it is.
 pub(crate) const APPLICATION_ID: &str = "1414483020";
@@ -96,6 +97,16 @@ CREATE TABLE IF NOT EXISTS entry (
     PRIMARY KEY (seq, n)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS entry_by_customer ON entry (customer, seq, n);
+CREATE TABLE IF NOT EXISTS top_up (
+    customer INTEGER NOT NULL,
+    seq      INTEGER NOT NULL,
+    at       INTEGER NOT NULL,
+    amount   INTEGER NOT NULL,
+    currency TEXT    NOT NULL,
+    actor    TEXT    NOT NULL,
+    reason   TEXT    NOT NULL,
+    PRIMARY KEY (customer, seq)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS account (
     kind     TEXT    NOT NULL,
     owner    INTEGER NOT NULL,
@@ -116,7 +127,7 @@ CREATE TABLE IF NOT EXISTS config (
 ";
 
 /// Every projection table with the columns that order its rows; `rebuild-projections` empties them.
-pub(crate) const TABLES: [(&str, &str); 9] = [
+pub(crate) const TABLES: [(&str, &str); 10] = [
     ("projected", "id"),
     ("reservation", "id"),
     ("usage", "reservation, seq, n"),
@@ -124,6 +135,7 @@ pub(crate) const TABLES: [(&str, &str); 9] = [
     ("event", "seq, n"),
     ("interval", "reservation, seq, n"),
     ("entry", "seq, n"),
+    ("top_up", "customer, seq"),
     ("account", "kind, owner, currency"),
     ("config", "kind, id"),
 ];

@@ -153,7 +153,12 @@ impl Store for SqliteStore {
         .await?;
         self.tail = tail;
         let watermark = table::watermark(&mut self.writer).await?;
-        if watermark != tail.seq {
+        if watermark > tail.seq {
+            // Both are written in one transaction: rows were cut off the journal's end.
+            let what = format!("the journal ends before it, its projections reach {watermark}");
+            return Err(Error::Corrupt { seq: Seq(tail.seq + 1), what });
+        }
+        if watermark < tail.seq {
             tracing::warn!(watermark, journal = tail.seq, "projections are behind: making them again");
             super::journal::refold(&mut self.writer).await?;
         }

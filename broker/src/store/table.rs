@@ -28,6 +28,7 @@ pub(super) async fn write(conn: &mut SqliteConnection, changes: &Changes) -> Res
     lives(&mut all, changes);
     floors(&mut all, changes);
     money(&mut all, changes);
+    top_ups(&mut all, changes);
     configuration(&mut all, changes);
     for Statement { doing, mut query } in all {
         query.build().persistent(false).execute(&mut *conn).await.map_err(Error::of(doing))?;
@@ -159,6 +160,29 @@ fn configuration(out: &mut Vec<Statement>, changes: &Changes) {
                 .push_bind(row.name.clone())
                 .push_bind(row.removed)
                 .push_bind(row.doc.clone());
+        },
+    );
+}
+
+fn top_ups(out: &mut Vec<Statement>, changes: &Changes) {
+    statements(
+        out,
+        (
+            "INSERT INTO top_up (customer, seq, at, amount, currency, actor, reason) ",
+            " ON CONFLICT (customer, seq) DO UPDATE SET at = excluded.at, amount = excluded.amount, \
+           currency = excluded.currency, actor = excluded.actor, reason = excluded.reason",
+        ),
+        "write top-ups",
+        &changes.top_ups,
+        |mut value, row| {
+            value
+                .push_bind(i64::from(row.customer.0))
+                .push_bind(to_sql(row.seq.0))
+                .push_bind(to_sql(row.at.0))
+                .push_bind(row.amount.micros.0)
+                .push_bind(row.amount.currency.as_str().to_owned())
+                .push_bind(row.actor.clone())
+                .push_bind(row.reason.clone());
         },
     );
 }

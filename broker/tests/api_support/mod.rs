@@ -120,6 +120,7 @@ impl Server {
             config: config(),
             clock: Box::new(clock.clone()),
             accept_clock: false,
+            new_market_key: false,
         };
         let started = start(&dir, options).await.unwrap();
         let ids = PublicIds::open(&dir).unwrap();
@@ -294,7 +295,7 @@ fn keys() -> Keys {
     Keys::new(defs).unwrap()
 }
 
-fn config() -> ConfigDef {
+pub fn config() -> ConfigDef {
     let access = |name: &str| AccessDef {
         name: format!("{name}-line"),
         enforcement_point: "router1".to_owned(),

@@ -70,6 +70,7 @@ pub fn options(settings: &Settings) -> Options {
         config: settings.def.clone(),
         clock: Box::new(tollway::clock::Kernel),
         accept_clock: false,
+        new_market_key: false,
     }
 }
 

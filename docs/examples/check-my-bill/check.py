@@ -8,6 +8,9 @@ FOLDER holds three answers of the API, saved as they came:
     usage.json    GET /qos-transfers/v0.1/reservations/{id}/usage
     tiers.json    GET /qos-transfers/v0.1/tiers
 
+Prices are compared with those of the revision of the tier that was sold. When the tier has changed since, save
+GET /qos-transfers/v0.1/tiers?tier=NAME&revision=N as tiers.json (both stand in charges.json).
+
 Long lists come in pages. Read on with `?after=NEXT` until `next` is null, and put the `readings` (usage) and the
 `slots` of each line (charges) of all pages into one file, whose `next` is null.
 
@@ -81,6 +84,12 @@ def unit_prices(value):
     return set()
 
 
+def sold_tier(charges, tiers):
+    """The tier at the revision that was sold; None when tiers.json has another one."""
+    sold = (charges["tier"], charges["tier_revision"])
+    return next((tier for tier in tiers["tiers"] if (tier["name"], tier["revision"]) == sold), None)
+
+
 def pages_left(answers):
     """Says of each answer that is one page of several how to make it whole."""
     left = {name: answer["next"] for name, answer in answers.items() if answer.get("next") is not None}
@@ -98,18 +107,20 @@ def main(folder):
     metered = delivered_by_slot(usage)
     if sum(metered.values()) != usage["metered_bytes"]:
         problems.append(f"readings add up to {sum(metered.values())}, not {usage['metered_bytes']}")
-    published = unit_prices(tiers)
-    setup_prices = {tier.get('setup_micros', 0) for tier in tiers['tiers']}
+    tier = sold_tier(charges, tiers)
+    published = unit_prices(tier) if tier else None
+    if tier is None:
+        print(f"note: price of revision {charges['tier_revision']} is not in tiers.json: not compared")
     total = 0
     for line in charges["lines"]:
         exact = line_amount(line, charges["charge_by"], metered, problems)
-        if line.get("setup_micros", 0) not in setup_prices | {0}:
+        if tier and line.get("setup_micros", 0) not in {0, tier["setup_micros"]}:
             problems.append(f"setup price {line['setup_micros']} is not published")
         amount = round_half_even(exact) + line.get("setup_micros", 0)
         kept = sum(s["kept_ms"] for s in line["slots"]) / 1000
         unit = {"mbps_hour": "Mbit/s for an hour", "gb": "GB delivered"}[line["unit"]]
         for segment in line["segments"]:
-            if segment["unit_price_micros"] not in published:
+            if published is not None and segment["unit_price_micros"] not in published:
                 problems.append(f"unit price {segment['unit_price_micros']} is not published")
         prices = sorted({s["unit_price_micros"] * s["multiplier_ppm"] // MILLION for s in line["segments"]})
         at = " and ".join(f"{p / MILLION:.6f}" for p in prices)
@@ -121,8 +132,8 @@ def main(folder):
     total += charges.get("cancel_fee_micros", 0)
     if total != charges["total_micros"]:
         problems.append(f"the bill says {charges['total_micros']}, recomputed {total}")
-    if total > charges["held_micros"]:
-        problems.append(f"{total} is more than the {charges['held_micros']} that were held")
+    if total > charges["held_at_first_micros"]:
+        problems.append(f"{total} is more than the {charges['held_at_first_micros']} that were held")
     print(f"metered_bytes {usage['metered_bytes']}")
     print(f"billed_micros {charges['total_micros']}")
     print(f"recomputed_micros {total}")

@@ -5,6 +5,12 @@ use std::time::Duration;
 /// First wait before connecting again; doubled up to the next.
 pub const RECONNECT_MIN: Duration = Duration::from_millis(100);
 pub const RECONNECT_MAX: Duration = Duration::from_secs(2);
+/// An agent that another one of its name replaces again and again tries ever more rarely, up to this.
+pub const REPLACED_MAX: Duration = Duration::from_secs(30);
+/// A stream that lived longer than two agents of one name could leave each other is a new beginning.
+pub const REPLACED_CALM: Duration = Duration::from_secs(60);
+/// What a person must mend is said again this often.
+pub const COMPLAINT: Duration = Duration::from_secs(60);
 /// A broker that does not open the stream for this long is treated as away.
 pub const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Signs of life in both directions.

@@ -11,7 +11,7 @@ use crate::wire;
 use anyhow::Context;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tollway_linux::{Capabilities, Enforcer, Kernel, Monitor, State, Topic};
 use tollway_model::Timestamp;
@@ -27,7 +27,7 @@ struct Agent {
     outbox: Outbox,
     /// The outbox as numbered is on disk; only then may it be sent.
     durable: bool,
-    hello: watch::Sender<v1::Hello>,
+    capabilities: Capabilities,
     up: Option<mpsc::Sender<v1::FromAgent>>,
     /// Highest batch number sent on this stream.
     sent: u64,
@@ -45,9 +45,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     // Before the first look: what changes after it is an event.
     let mut route = Monitor::open(Topic::Route)?.watch()?;
     let mut nft = Monitor::open(Topic::Nftables)?.watch()?;
-    let (mut agent, hello_seen) = open(config)?;
+    let mut agent = open(config)?;
     agent.first_step()?;
-    let mut events = link::start(broker, hello_seen);
+    let mut events = link::start(broker);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
@@ -92,16 +92,20 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 }
 
 /// The agent with what it knew when it ended last.
-fn open(config: Config) -> anyhow::Result<(Agent, watch::Receiver<v1::Hello>)> {
+fn open(config: Config) -> anyhow::Result<Agent> {
     let store = Store::open(&config.data)?;
-    let (state, outbox) = store.load()?.unwrap_or_else(|| (State::default(), Outbox::default()));
+    let mut kernel = Kernel::open(true)?;
+    // Before anything else: what another agent enforces is not touched.
+    kernel.tables.unowned()?;
+    let (state, outbox) = match store.load()? {
+        Some(loaded) => loaded,
+        None => (first_state(&mut kernel, &config)?, Outbox::default()),
+    };
     let capabilities = Capabilities::probe();
-    let kernel = Kernel::open(true)?;
     let legs = state.legs.len();
     let started = clock::read();
     let clock = Clock::new(started);
     let enforcer = Enforcer::new(kernel, config.ports.clone(), &capabilities, state, started.wall);
-    let (hello, hello_seen) = watch::channel(hello(&config, &enforcer, &capabilities, started.wall));
     let agent = Agent {
         config,
         clock,
@@ -109,7 +113,7 @@ fn open(config: Config) -> anyhow::Result<(Agent, watch::Receiver<v1::Hello>)> {
         store,
         outbox,
         durable: false,
-        hello,
+        capabilities,
         up: None,
         sent: 0,
         disk_fails: false,
@@ -118,10 +122,24 @@ fn open(config: Config) -> anyhow::Result<(Agent, watch::Receiver<v1::Hello>)> {
     tracing::info!(
         agent = %agent.config.agent,
         legs,
-        capabilities = capabilities.strings().join(" "),
+        capabilities = agent.capabilities.strings().join(" "),
         "started"
     );
-    Ok((agent, hello_seen))
+    Ok(agent)
+}
+
+/// State of an empty data directory. Rules that are there already may be live promises: only a broker knows.
+fn first_state(kernel: &mut Kernel, config: &Config) -> anyhow::Result<State> {
+    let there = Enforcer::leftovers(kernel, &config.ports)?.len();
+    if there > 0 {
+        tracing::warn!(
+            there,
+            data = %config.data.display(),
+            "the data directory is empty and the kernel has classes and elements of ours: nothing is removed \
+             until a broker's first desired set"
+        );
+    }
+    Ok(State { awaits_set: there > 0, ..State::default() })
 }
 
 fn hello(config: &Config, enforcer: &Enforcer, capabilities: &Capabilities, now: Timestamp) -> v1::Hello {
@@ -140,7 +158,7 @@ fn hello(config: &Config, enforcer: &Enforcer, capabilities: &Capabilities, now:
         now_ms: now.ms(),
         capabilities: capabilities.strings(),
         ports: ports.collect(),
-        market: String::new(),
+        market: enforcer.state().market.clone().unwrap_or_default(),
     }
 }
 
@@ -221,19 +239,15 @@ impl Agent {
                 }
             }
         }
-        let (config, enforcer) = (&self.config, &self.enforcer);
-        self.hello.send_if_modified(|hello| {
-            let before = (hello.epoch, hello.ports.clone());
-            hello.epoch = enforcer.state().epoch;
-            for (said, port) in hello.ports.iter_mut().zip(&config.ports) {
-                said.up = enforcer.port_up(&port.name);
-            }
-            before != (hello.epoch, hello.ports.clone())
-        });
     }
 
     fn on_event(&mut self, event: Event) -> bool {
         match event {
+            Event::Opening(ask) => {
+                let now = self.now();
+                let _given_up = ask.send(hello(&self.config, &self.enforcer, &self.capabilities, now));
+                false
+            }
             Event::Up { welcome, up } => {
                 tracing::info!(
                     epoch = welcome.epoch,
@@ -247,6 +261,7 @@ impl Agent {
                 }
                 self.clock.broker_says(Timestamp(welcome.now_ms), clock::read());
                 self.enforcer.welcome(welcome.epoch, welcome.slot_s);
+                self.enforcer.join(&welcome.market);
                 if self.outbox.welcome(welcome.acked) {
                     tracing::warn!(
                         acked = welcome.acked,

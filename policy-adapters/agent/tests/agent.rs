@@ -53,6 +53,21 @@ link = 40000000
         command
     }
 
+    /// Starts with its log in a file.
+    fn start_logged(&mut self) {
+        let log = std::fs::File::options().create(true).append(true).open(self.directory.join("log"));
+        let log = log.expect("a log");
+        self.child = Some(self.command("run").stderr(log).spawn().expect("starts"));
+    }
+
+    fn wait_log(&self, text: &str) {
+        wait_for(text, BOUND, || self.log().contains(text).then_some(()));
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.join("log")).expect("a log")
+    }
+
     fn start(&mut self) {
         self.child = Some(self.command("run").spawn().expect("starts"));
     }
@@ -414,5 +429,94 @@ fn a_full_disk_builds_nothing_new_and_recovers() {
         assert!(sh("tc class show dev wan0").contains("7a11:101 "));
         agent.signal(libc::SIGTERM);
         sh(&format!("umount {data}"));
+    });
+}
+
+#[test]
+fn another_market_is_refused_and_trouble_is_named() {
+    in_namespace("another_market_is_refused_and_trouble_is_named", || {
+        let _line = Line::new();
+        let mut broker = Broker::new();
+        broker.inner().market = "aa".repeat(16);
+        broker.inner().desired = vec![leg(1, 1, 4000, 10_000_000, now_ms() + 600_000)];
+        let mut agent = Agent::new("market");
+        agent.start_logged();
+        wait_kinds(&broker, 1, &["Accepted", "Active"]);
+        assert_eq!(broker.inner().hellos[0].market, "");
+        // Remembered over a restart; the stamp is of the stream's opening.
+        assert_eq!(agent.signal(libc::SIGTERM), Some(0));
+        agent.start_logged();
+        wait_for("a second hello", BOUND, || (broker.inner().hellos.len() == 2).then_some(()));
+        assert_eq!(broker.inner().hellos[1].market, "aa".repeat(16));
+        let began = now_ms();
+        wait_for("time passes", BOUND, || (now_ms() > began + 3_000).then_some(()));
+        broker.replace();
+        agent.wait_log("another agent uses this name or token");
+        wait_for("a third hello", BOUND, || (broker.inner().hellos.len() == 3).then_some(()));
+        let age = broker.inner().hello_ages_ms[2];
+        assert!(age < 2_000, "the hello is {age} ms old");
+        // Another market.
+        broker.stop();
+        broker.inner().market = "bb".repeat(16);
+        broker.inner().desired.clear();
+        broker.start();
+        let text = format!(
+            "this agent enforces market {}; broker at http://127.0.0.1:7420 leads market {}",
+            "aa".repeat(16),
+            "bb".repeat(16)
+        );
+        agent.wait_log(&text);
+        let hellos = broker.inner().hellos.len();
+        wait_for("it has tried again", BOUND, || (broker.inner().hellos.len() > hellos + 1).then_some(()));
+        assert_eq!(agent.log().matches("leads market").count(), 1, "once a minute");
+        assert!(sh("tc class show dev wan0").contains("7a11:100 parent"));
+        // The token is refused.
+        broker.inner().refuses = true;
+        agent.wait_log("the broker refuses our token (token or token_file of agent.toml)");
+        // The right market again, which has forgotten the leg.
+        broker.inner().refuses = false;
+        broker.inner().market = "aa".repeat(16);
+        agent.wait_log("the broker drops legs that are live by their own schedule legs=1 which=\"r1.0\"");
+    });
+}
+
+#[test]
+fn a_start_removes_nothing_before_it_knows_better() {
+    in_namespace("a_start_removes_nothing_before_it_knows_better", || {
+        let _line = Line::new();
+        let mut broker = Broker::new();
+        broker.inner().desired = vec![leg(1, 1, 4000, 10_000_000, now_ms() + 600_000)];
+        let mut agent = Agent::new("first");
+        agent.start();
+        wait_kinds(&broker, 1, &["Accepted", "Active"]);
+        let shaped = || (sh("tc class show dev wan0"), support::our_table());
+        let before = shaped();
+        if nft("list table inet tollway").contains("owner") {
+            let second = Agent::new("second").run("run");
+            assert_eq!(second.status.code(), Some(1));
+            let text = String::from_utf8_lossy(&second.stderr).into_owned();
+            assert!(text.contains("is another agent running?"), "{text}");
+            assert_eq!(shaped(), before);
+        }
+        broker.stop();
+        agent.signal(libc::SIGKILL);
+        std::fs::remove_dir_all(agent.directory.join("data")).expect("removed");
+        let before = shaped();
+        for _life in 0..2 {
+            agent.start_logged();
+            agent.wait_log("nothing is removed until a broker's first desired set");
+            agent.wait_log("broker away");
+            assert_eq!(shaped(), before);
+            agent.signal(libc::SIGKILL);
+        }
+        broker.inner().desired = vec![leg(1, 2, 4000, 10_000_000, now_ms() + 600_000)];
+        broker.start();
+        agent.start_logged();
+        // Its class is a new one: the old one has counted for somebody unknown.
+        wait_for("the unknown class is gone", BOUND, || {
+            let classes = sh("tc class show dev wan0");
+            (classes.contains("7a11:101 ") && !classes.contains("7a11:100 ")).then_some(())
+        });
+        assert!(support::our_table().contains("7a11:101") && !support::our_table().contains("7a11:100"));
     });
 }

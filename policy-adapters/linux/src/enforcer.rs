@@ -131,6 +131,14 @@ impl Enforcer {
         std::mem::take(&mut self.state.pending)
     }
 
+    /// Remembers the first market that a broker leads; an older broker says none.
+    pub fn join(&mut self, market: &str) {
+        if self.state.market.is_none() && !market.is_empty() {
+            self.state.market = Some(market.to_owned());
+            self.dirty = true;
+        }
+    }
+
     /// Takes the broker's word for epoch and slot length.
     pub fn welcome(&mut self, epoch: u64, slot_s: u32) {
         if self.state.epoch != epoch || self.state.slot_s != slot_s {
@@ -200,11 +208,19 @@ impl Enforcer {
         let mut view = observe::look(&mut self.kernel, &self.ports)?;
         self.note_devices(&view);
         if let Err(error) = self.read_nft(now) {
+            if matches!(error, Error::TableOwned { .. }) {
+                // Another agent enforces here: its classes are not ours to judge.
+                return Err(error);
+            }
             // Without the table nothing is classified; what tc does is still followed.
             self.elements.clear();
             self.trouble = Some(error);
         }
         self.sample(&view, now);
+        if self.state.awaits_set {
+            self.view = view;
+            return self.trouble.take().map_or(Ok(()), Err);
+        }
         if self.apply(&mut view, now, persist)? {
             view = observe::look(&mut self.kernel, &self.ports)?;
         }
@@ -244,7 +260,7 @@ impl Enforcer {
         if !self.nft_stale {
             return Ok(());
         }
-        let repaired = self.kernel.tables.ensure()?;
+        let repaired = !self.state.awaits_set && self.kernel.tables.ensure()?;
         if repaired && self.reconciled != Timestamp::ZERO {
             tracing::warn!("drift: table inet tollway was not what it must be; repaired");
         }

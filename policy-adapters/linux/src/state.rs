@@ -3,7 +3,7 @@
 use crate::meter::Meter;
 use crate::port_meter::PortMeter;
 use minicbor::{Decode, Encode};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tollway_model::{LegId, SlotLength, Timestamp};
 use tollway_netlink::layout::{MINOR_MAX, MINOR_MIN};
 use tollway_policy::{DesiredLeg, Report};
@@ -94,6 +94,13 @@ pub struct State {
     /// Reports that have no number yet.
     #[n(6)]
     pub pending: Vec<Report>,
+    /// Identity of the market that is enforced; `None` until a broker has said one, and in older files.
+    #[n(7)]
+    pub market: Option<String>,
+    /// Nothing in the kernel is touched until the first desired set: this state does not know what it is for.
+    #[n(8)]
+    #[cbor(default)]
+    pub awaits_set: bool,
 }
 
 impl Default for State {
@@ -106,6 +113,8 @@ impl Default for State {
             minor_next: MINOR_MIN,
             nonce_next: 1,
             pending: Vec::new(),
+            market: None,
+            awaits_set: false,
         }
     }
 }
@@ -117,8 +126,19 @@ impl State {
             .expect("the default divides a day")
     }
 
-    /// A minor that no leg has; numbers go round, so that a freed one rests as long as possible.
-    pub fn take_minor(&mut self) -> u16 {
+    /// A minor that no leg has, if possible also none of `taken`: a class that is in the kernel has counted for
+    /// somebody else. Numbers go round, so that a freed one rests as long as possible.
+    pub fn take_minor(&mut self, taken: &BTreeSet<u16>) -> u16 {
+        for _ in MINOR_MIN..=MINOR_MAX {
+            let minor = self.next_minor();
+            if !taken.contains(&minor) {
+                return minor;
+            }
+        }
+        self.next_minor()
+    }
+
+    fn next_minor(&mut self) -> u16 {
         loop {
             let minor = self.minor_next.clamp(MINOR_MIN, MINOR_MAX);
             self.minor_next = if minor == MINOR_MAX { MINOR_MIN } else { minor + 1 };
@@ -177,9 +197,12 @@ mod tests {
     #[test]
     fn minors_go_round() {
         let mut state = State { minor_next: MINOR_MAX, ..State::default() };
-        assert_eq!(state.take_minor(), MINOR_MAX);
-        assert_eq!(state.take_minor(), MINOR_MIN);
-        assert_eq!(state.take_minor(), MINOR_MIN + 1);
+        let none = BTreeSet::new();
+        assert_eq!(state.take_minor(&none), MINOR_MAX);
+        assert_eq!(state.take_minor(&none), MINOR_MIN);
+        assert_eq!(state.take_minor(&BTreeSet::from([MINOR_MIN + 1])), MINOR_MIN + 2);
+        let all = (MINOR_MIN..=MINOR_MAX).collect();
+        assert!((MINOR_MIN..=MINOR_MAX).contains(&state.take_minor(&all)));
     }
 
     #[test]
@@ -193,5 +216,11 @@ mod tests {
         let state = State { epoch: 9, ..State::default() };
         let bytes = minicbor::to_vec(&state).expect("encodes");
         assert_eq!(minicbor::decode::<State>(&bytes).expect("decodes"), state);
+        // As written before a market was remembered: seven fields.
+        let mut old = bytes;
+        assert_eq!((old[0] & 0xf0, old.len() > 3), (0x80, true));
+        old.truncate(old.len() - usize::from(old[0] & 0x0f) + 7);
+        old[0] = 0x87;
+        assert_eq!(minicbor::decode::<State>(&old).expect("decodes"), state);
     }
 }

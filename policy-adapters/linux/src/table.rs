@@ -108,6 +108,17 @@ impl Tables {
         Ok(self.find()?.table.is_some())
     }
 
+    /// Whether the table is free to be ours; asked before this process has made it.
+    ///
+    /// # Errors
+    /// When it cannot be read, or another process owns it.
+    pub fn unowned(&mut self) -> Result<()> {
+        match self.find()?.table.and_then(|table| table.owner) {
+            Some(port) => Err(Error::TableOwned { port }),
+            None => Ok(()),
+        }
+    }
+
     /// Makes the structure what it must be, in one transaction; elements of right maps stay. True when
     /// anything had to be done.
     ///

@@ -2,6 +2,7 @@
 //! numerator and its scale. A line comes to `round_half_even(numerator / scale) + setup_micros`, at most what was
 //! held.
 
+use super::Names;
 use super::page_in::next;
 use crate::api::instant::Instant;
 use crate::store::Page;
@@ -54,6 +55,9 @@ pub struct ChargeLineView {
 /// What has been charged so far, and whether that is final.
 #[derive(Serialize, ToSchema)]
 pub struct ChargesView {
+    pub tier: String,
+    /// The tier's revision that was sold: `GET /tiers?tier=…&revision=…` shows it.
+    pub tier_revision: u32,
     /// `reserved` or `delivered`.
     pub charge_by: String,
     pub lines: Vec<ChargeLineView>,
@@ -62,7 +66,11 @@ pub struct ChargesView {
     /// The lines and the fee.
     pub total_micros: i64,
     /// What was held at first: the most that is ever charged.
+    pub held_at_first_micros: i64,
+    /// What is still held of it.
     pub held_micros: i64,
+    /// What was given back of it.
+    pub voided_micros: i64,
     pub currency: String,
     pub settled: bool,
     /// Pass as `after` to read the next `slots`; null at the end. All else is the same on every page.
@@ -70,6 +78,7 @@ pub struct ChargesView {
 }
 
 pub fn charges_view(
+    names: Names<'_>,
     reservation: &Reservation,
     facts: &Page<UsageFact>,
     slot_length: SlotLength,
@@ -91,6 +100,8 @@ pub fn charges_view(
         })
         .collect();
     ChargesView {
+        tier: names.tier(reservation.tier),
+        tier_revision: reservation.tier_revision,
         charge_by: reservation.terms.charge_by.as_str().to_owned(),
         lines: vec![ChargeLineView {
             segments,
@@ -103,7 +114,9 @@ pub fn charges_view(
         }],
         cancel_fee_micros: reservation.money.posted.get() - line.posted().get(),
         total_micros: reservation.money.posted.get(),
-        held_micros: reservation.total.micros.get(),
+        held_at_first_micros: reservation.total.micros.get(),
+        held_micros: reservation.money.held.get(),
+        voided_micros: reservation.money.voided.get(),
         currency: reservation.total.currency.to_string(),
         settled: reservation.settled,
         next: next([facts.end], facts.has_more),

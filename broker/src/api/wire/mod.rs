@@ -12,6 +12,7 @@ pub mod quote_in;
 pub mod quote_out;
 pub mod reservation_in;
 pub mod reservation_out;
+pub mod tier_in;
 pub mod tier_out;
 pub mod top_up_in;
 pub mod usage_out;

@@ -57,18 +57,17 @@ pub struct TierView {
     pub promise: String,
 }
 
-/// Tiers on sale.
+/// Tiers on sale, or the one revision that was asked for.
 #[derive(Serialize, ToSchema)]
 pub struct TiersView {
     pub tiers: Vec<TierView>,
 }
 
 pub fn tiers_view<'a>(tiers: impl Iterator<Item = &'a TierEntry>) -> TiersView {
-    TiersView { tiers: tiers.filter(|tier| tier.on_sale).map(tier_view).collect() }
+    TiersView { tiers: tiers.map(|tier| tier_view(tier.revision, &tier.def)).collect() }
 }
 
-fn tier_view(entry: &TierEntry) -> TierView {
-    let def = &entry.def;
+pub fn tier_view(revision: u32, def: &TierDef) -> TierView {
     let legal_basis_why = match &def.legal_basis {
         LegalBasis::Specialised { why } => Some(why.clone()),
         LegalBasis::SubscriberChoice | LegalBasis::PrivateNetwork | LegalBasis::OutsideEu => None,
@@ -76,7 +75,7 @@ fn tier_view(entry: &TierEntry) -> TierView {
     let rate = charging(def, def.rate_offers);
     TierView {
         name: def.name.clone(),
-        revision: entry.revision,
+        revision,
         kind: def.kind.as_str().to_owned(),
         legal_basis: def.legal_basis.as_str().to_owned(),
         legal_basis_why,

@@ -24,6 +24,11 @@ pub fn now_ms() -> u64 {
 pub struct Inner {
     pub epoch: u64,
     pub slot_s: u32,
+    pub market: String,
+    /// Tokens are not taken.
+    pub refuses: bool,
+    /// Broker's time minus the hello's, one for each hello.
+    pub hello_ages_ms: Vec<u64>,
     pub desired: Vec<v1::Leg>,
     pub hellos: Vec<v1::Hello>,
     pub heartbeats: u64,
@@ -75,7 +80,8 @@ impl AgentLink for Service {
 
     async fn link(&self, request: Request<Streaming<v1::FromAgent>>) -> Result<Response<Down>, Status> {
         let given = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
-        if given != Some(&format!("Bearer {TOKEN}")) {
+        let refuses = self.0.lock().expect("not poisoned").refuses;
+        if refuses || given != Some(&format!("Bearer {TOKEN}")) {
             return Err(Status::unauthenticated("who are you?"));
         }
         let mut from = request.into_inner();
@@ -103,6 +109,7 @@ fn on_message(
     let say = |message| v1::ToAgent { message: Some(message) };
     match message {
         Some(from_agent::Message::Hello(hello)) => {
+            inner.hello_ages_ms.push(now_ms().abs_diff(hello.now_ms));
             inner.hellos.push(hello);
             inner.down = Some(down.clone());
             let welcome = v1::Welcome {
@@ -111,7 +118,7 @@ fn on_message(
                 slot_s: inner.slot_s,
                 now_ms: now_ms(),
                 acked: inner.acked(),
-                market: String::new(),
+                market: inner.market.clone(),
             };
             let set = v1::DesiredSet { epoch: inner.epoch, legs: inner.desired.clone() };
             vec![say(to_agent::Message::Welcome(welcome)), say(to_agent::Message::Desired(set))]
@@ -196,6 +203,13 @@ impl Broker {
         let down = self.inner().down.clone();
         let message = v1::ToAgent { message: Some(to_agent::Message::Upsert(leg)) };
         down.is_some_and(|down| down.try_send(Ok(message)).is_ok())
+    }
+
+    /// Ends the agent's stream as the real broker does when another one comes.
+    pub fn replace(&self) {
+        let down = self.inner().down.take().expect("an agent is there");
+        let status = Status::aborted("a newer connection of this agent replaced this one");
+        down.try_send(Err(status)).expect("room");
     }
 
     pub fn send(&self, message: to_agent::Message) {

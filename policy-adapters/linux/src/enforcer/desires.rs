@@ -4,6 +4,7 @@ use super::{Enforcer, share_of};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::state::{LegRecord, Life, Told};
+use crate::status::Need;
 use std::collections::BTreeSet;
 use tollway_model::{Direction, LegId, Timestamp};
 use tollway_policy::{DesiredLeg, PolicyReport};
@@ -12,6 +13,11 @@ impl Enforcer {
     /// Replaces everything: what is not named is released. A leg that is named and could not be read (it is
     /// not in `legs`) stays as it is.
     pub fn replace_all(&mut self, named: &BTreeSet<LegId>, legs: Vec<DesiredLeg>, now: Timestamp) {
+        let before = self.live(now);
+        if std::mem::take(&mut self.state.awaits_set) {
+            self.dirty = true;
+            self.nft_stale = true;
+        }
         let gone: Vec<(LegId, u32)> = self
             .state
             .legs
@@ -23,13 +29,39 @@ impl Enforcer {
             self.release(id, attempt, now);
         }
         for leg in legs {
-            self.upsert(leg, now);
+            self.take(leg, now);
+        }
+        self.say_dropped(&before, now);
+    }
+
+    /// Legs that are live by their own schedule.
+    fn live(&self, now: Timestamp) -> BTreeSet<LegId> {
+        let live = self.state.legs.iter().filter(|(_, leg)| is_live(leg, now));
+        live.map(|(id, _)| *id).collect()
+    }
+
+    /// Whoever restored an old backup, or points an agent to the wrong broker, reads here what it costs.
+    fn say_dropped(&self, before: &BTreeSet<LegId>, now: Timestamp) {
+        let after = self.live(now);
+        let dropped: Vec<String> = before.difference(&after).map(LegId::to_string).collect();
+        if !dropped.is_empty() {
+            let (legs, which) = (dropped.len(), dropped.join(" "));
+            tracing::warn!(legs, which, "the broker drops legs that are live by their own schedule");
         }
     }
 
     /// Adds or replaces one leg. What cannot be is reported as refused, and an older version of the leg
     /// stays. Only the state changes here; [`Enforcer::save`] and [`Enforcer::step`] do the rest.
     pub fn upsert(&mut self, desired: DesiredLeg, now: Timestamp) {
+        let id = desired.leg;
+        let live = self.state.legs.get(&id).is_some_and(|leg| is_live(leg, now));
+        self.take(desired, now);
+        if live {
+            self.say_dropped(&BTreeSet::from([id]), now);
+        }
+    }
+
+    fn take(&mut self, desired: DesiredLeg, now: Timestamp) {
         let now = self.advance(now);
         let (id, attempt) = (desired.leg, desired.attempt);
         if let Some(held) = self.state.legs.get(&id) {
@@ -67,7 +99,8 @@ impl Enforcer {
             };
             return;
         }
-        let minor = self.state.take_minor();
+        let taken = self.view.values().flat_map(|port| port.actual.classes.keys().copied()).collect();
+        let minor = self.state.take_minor(&taken);
         let record =
             LegRecord { desired, minor, life: Life::Open, told: Told::Nothing, attempt, meter: None };
         self.state.legs.insert(id, record);
@@ -143,4 +176,8 @@ impl Enforcer {
             }
         }
     }
+}
+
+fn is_live(leg: &LegRecord, now: Timestamp) -> bool {
+    leg.life == Life::Open && leg.desired.valid_until > now && !Need::at(leg, now).is_empty()
 }
