@@ -199,3 +199,14 @@ async fn a_stored_answer_that_was_touched_is_not_given() {
     assert_eq!(broker.top_up(1, 9_000_000).await, Ok(first));
     broker.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_copy_can_lead_above_what_agents_have_obeyed() {
+    let (dir, _) = filled("restored", 10).await;
+    let mut store = SqliteStore::open(dir.path()).await.unwrap();
+    let epoch = store.epoch();
+    store.lead_above(epoch + 40).await.unwrap();
+    assert_eq!(store.epoch(), epoch + 41);
+    store.lead_above(1).await.unwrap();
+    assert_eq!(store.epoch(), epoch + 41, "never lower");
+}

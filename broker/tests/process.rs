@@ -279,7 +279,11 @@ fn bad_usage_bad_files_and_corrupt_journals_have_their_exit_codes() {
     assert_eq!(serving.end().0, Some(0));
     let out = tollway(&top_up);
     assert_eq!(out.status.code(), Some(1), "nobody is there");
-    assert!(said(&out).contains("--idempotency-key one"), "{}", said(&out));
+    assert!(
+        said(&out).contains("idempotency key: one") && said(&out).contains("not credited"),
+        "{}",
+        said(&out)
+    );
     std::fs::write(
         Path::new(data).join(tollway::store::DATABASE_FILE),
         "this is no database at all".repeat(99),
@@ -379,4 +383,20 @@ fn a_full_disk_answers_503_and_recovers_by_itself() {
     let (code, log) = serving.end();
     assert_eq!(code, Some(0), "{log}");
     assert!(!log.contains("ERROR"), "{log}");
+}
+
+#[test]
+fn a_top_up_that_nobody_heard_is_surely_not_credited() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = format!("http://127.0.0.1:{port}");
+    let output = Command::new(TOLLWAY)
+        .args(["noc", "wallet", "top-up", "--customer", "shop-pos", "--amount", "1.00", "--currency", "EUR"])
+        .args(["--reason", "test", "--url", &url])
+        .env("TOLLWAY_NOC_KEY", NOC_TOKEN)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("idempotency key: ") && said.contains("not credited"), "{said}");
+    assert!(said.contains(&url) && said.contains("--url"), "{said}");
 }

@@ -8,6 +8,7 @@ use crate::offer::{Need, Offer, Quote, QuoteRequest, Variant};
 use crate::record::Record;
 use crate::refusal::{Code, Refusal};
 use crate::state::{State, TierEntry};
+use crate::take;
 use tollway_model::{CustomerId, QuoteId, Schedule, TierId, Timestamp, Window};
 
 pub(crate) fn decide(state: &State, now: Timestamp, customer: CustomerId, request: &QuoteRequest) -> Decided {
@@ -46,6 +47,8 @@ pub(crate) fn make(
     let is_counter = offers.is_empty();
     if is_counter {
         offers = asks.first().map_or_else(Vec::new, |ask| ask.counter_offers(window, request.need));
+        // Would be granted if taken at once: also by what the customer holds already.
+        offers.retain(|offer| take::check_hold_share(state, customer, offer).is_ok());
     }
     for (index, offer) in offers.iter_mut().enumerate() {
         offer.index = u32::try_from(index).unwrap_or(u32::MAX);

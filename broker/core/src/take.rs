@@ -89,7 +89,7 @@ fn no_longer_fits(
 /// Beyond its first, one customer's unconfirmed holds take at most a share of what is on sale in a slot. What
 /// they take changes only where one of their segments begins, so that a window of a month is not walked slot
 /// by slot.
-fn check_hold_share(state: &State, customer: CustomerId, offer: &Offer) -> Result<(), Refusal> {
+pub(crate) fn check_hold_share(state: &State, customer: CustomerId, offer: &Offer) -> Result<(), Refusal> {
     let Some(open) = state.open_holds.get(&customer).filter(|open| !open.is_empty()) else { return Ok(()) };
     let held: Vec<_> = open
         .iter()

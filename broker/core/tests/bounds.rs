@@ -221,3 +221,21 @@ fn a_customer_without_room_for_keys_may_still_cancel() {
     world.input(Input::Client { request, customer: SHOP, key: key(usize::MAX), command });
     assert!(matches!(world.replies.last(), Some(Reply::Reservation(_))), "{:?}", world.replies.last());
 }
+
+#[test]
+fn counter_offers_leave_out_what_the_hold_share_would_refuse() {
+    let mut world = World::new();
+    let mut share = config();
+    share.pools[0].hold_share_ppm = 250_000;
+    world.configure(share);
+    let (offer, _) = world.offer(Need::Rate(BitsPerSecond(10_000_000)), 60);
+    world.reservation(SHOP, Command::Take { offer });
+    let Reply::Refused(refusal) = world.quote(Need::Rate(BitsPerSecond(15_000_000)), 600) else {
+        panic!("it fits?")
+    };
+    for offer in &refusal.offers {
+        let offer = OfferId { quote: refusal.quote.unwrap(), index: offer.index };
+        let held = world.reservation(SHOP, Command::Take { offer });
+        world.reservation(SHOP, Command::Cancel { reservation: held.id });
+    }
+}

@@ -109,9 +109,11 @@ impl Service {
         }
         if hello.epoch > self.hub.epoch() {
             return Err(Status::failed_precondition(format!(
-                "the agent has obeyed epoch {}, this broker leads epoch {}: another broker leads this market",
+                "the agent has obeyed epoch {}, this broker leads epoch {}: another broker leads this market, or this data \
+                 is an older copy (then start once with --epoch-above {})",
                 hello.epoch,
-                self.hub.epoch()
+                self.hub.epoch(),
+                hello.epoch
             )));
         }
         Ok(hello)

@@ -62,6 +62,9 @@ pub(crate) struct Serve {
     /// Start although the wall clock is before the last record; time goes on from there.
     #[arg(long)]
     pub(crate) accept_clock: bool,
+    /// Lead above this epoch: for data restored from an older copy, whose agents have obeyed a newer one.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..1_000_000_000))]
+    pub(crate) epoch_above: Option<u64>,
     /// Start on existing data without its market.key, with a new one: every id that customers saved is void.
     #[arg(long)]
     pub(crate) new_market_key: bool,

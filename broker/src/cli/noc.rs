@@ -59,8 +59,15 @@ pub(super) fn top_up(args: &TopUp) -> Result<(), Failure> {
         .header("idempotency-key", &idempotency_key)
         .body(Full::new(Bytes::from(body.to_string())))
         .context("the request cannot be made")?;
-    let answer = runtime()?.block_on(answered(request)).with_context(|| {
-        format!("not known whether it was credited; run again with --idempotency-key {idempotency_key}")
+    // Before it is sent: whoever stops us here can ask again with the same key.
+    eprintln!("idempotency key: {idempotency_key}");
+    let answer = runtime()?.block_on(answered(request)).map_err(|error| {
+        if error.downcast_ref::<Definite>().is_some() {
+            return error.context("not credited");
+        }
+        error.context(format!(
+            "not known whether it was credited; run again with --idempotency-key {idempotency_key}"
+        ))
     })?;
     let balance = answer.get("balance_micros").and_then(serde_json::Value::as_i64);
     let balance = balance.ok_or_else(|| anyhow!("the broker's answer has no balance: {answer}"))?;
@@ -145,7 +152,15 @@ async fn answered(request: Request<Full<Bytes>>) -> anyhow::Result<serde_json::V
 async fn call(request: Request<Full<Bytes>>) -> anyhow::Result<serde_json::Value> {
     let client: Client<HttpConnector, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
     let authority = request.uri().to_string();
-    let response = client.request(request).await.with_context(|| format!("cannot call {authority}"))?;
+    let response = client.request(request).await.map_err(|error| {
+        if error.is_connect() {
+            return anyhow::Error::new(Definite(format!(
+                "nobody answers at {authority}: {}\n  mend: start the broker there, or name its address with --url",
+                crate::api::error::chain(&error)
+            )));
+        }
+        anyhow::Error::new(error).context(format!("cannot call {authority}"))
+    })?;
     let status = response.status();
     let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
         .collect()
@@ -157,8 +172,17 @@ async fn call(request: Request<Full<Bytes>>) -> anyhow::Result<serde_json::Value
         return Ok(answer);
     }
     let text = |name: &str| answer.get(name).and_then(serde_json::Value::as_str).unwrap_or("").to_owned();
-    bail!("{status}: {} {}\n  mend: {}", text("code"), text("message"), text("how_to_fix"))
+    let said = format!("{status}: {} {}\n  mend: {}", text("code"), text("message"), text("how_to_fix"));
+    if status.is_client_error() {
+        return Err(anyhow::Error::new(Definite(said)));
+    }
+    Err(anyhow!(said))
 }
+
+/// A failure after which it is certain that nothing was done.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Definite(String);
 
 fn noc_key(file: Option<&Path>) -> anyhow::Result<String> {
     let text = match file {

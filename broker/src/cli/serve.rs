@@ -12,6 +12,7 @@ use crate::config::{self, Settings};
 use crate::driver::{self, Options, Started, Stopped, poison};
 use crate::listen;
 use crate::public_id;
+use crate::store::SqliteStore;
 use crate::telemetry::logging;
 use anyhow::Context;
 use std::net::SocketAddr;
@@ -46,7 +47,11 @@ async fn serve(args: &Serve, settings: Settings) -> Result<(), Failure> {
         accept_clock: args.accept_clock,
         new_market_key: args.new_market_key,
     };
-    let started = driver::start(&args.data, options).await.map_err(failure)?;
+    let mut store = SqliteStore::open(&args.data).await?;
+    if let Some(obeyed) = args.epoch_above {
+        store.lead_above(obeyed).await?;
+    }
+    let started = driver::start_on(&args.data, store, options).await.map_err(failure)?;
     let ports = match Ports::open(settings.serve).await {
         Ok(ports) => ports,
         Err(error) => {

@@ -59,6 +59,22 @@ impl SqliteStore {
         Ok(SqliteStore { writer, dir: dir.to_owned(), epoch, tail: Tail::default(), projector, _lock: lock })
     }
 
+    /// Leads with an epoch above one that agents have obeyed: for data restored from an older copy.
+    ///
+    /// # Errors
+    /// When the lease cannot be written.
+    pub async fn lead_above(&mut self, obeyed: u64) -> Result<(), Error> {
+        let above = to_sql(obeyed.saturating_add(1));
+        let epoch: i64 =
+            sqlx::query_scalar("UPDATE lease SET epoch = max(epoch, ?) WHERE id = 1 RETURNING epoch")
+                .bind(above)
+                .fetch_one(&mut self.writer)
+                .await
+                .map_err(Error::of("raise the lease's epoch"))?;
+        self.epoch = from_sql(epoch);
+        Ok(())
+    }
+
     /// A pool of connections that can only read.
     ///
     /// # Errors
