@@ -11,7 +11,9 @@ fn checker() -> PathBuf {
 fn bill() -> Value {
     json!({
         "charges": {
-            "charge_by": "delivered", "currency": "EUR", "total_micros": 13_763, "held_micros": 14_000,
+            "tier": "gold", "tier_revision": 1, "charge_by": "delivered", "currency": "EUR",
+            "total_micros": 13_763, "held_at_first_micros": 14_000, "held_micros": 0, "voided_micros": 237,
+            "settled": true,
             "lines": [{
                 "unit": "gb", "scale": "1000000000000000", "numerator": "13762560000000000000",
                 "posted_micros": 13_763,
@@ -31,7 +33,7 @@ fn bill() -> Value {
             ],
         },
         "tiers": { "tiers": [{
-            "name": "gold", "unit_price_micros": 400_000, "setup_micros": 0,
+            "name": "gold", "revision": 1, "unit_price_micros": 400_000, "setup_micros": 0,
             "bytes_offers": { "unit": "gb", "unit_price_micros": 1_000_000 },
         }] },
     })
@@ -68,7 +70,7 @@ fn each_lie_is_found() {
         ("posted", "/charges/lines/0/posted_micros", json!(13_762)),
         ("numerator", "/charges/lines/0/numerator", json!("13762560000000000001")),
         ("more-than-metered", "/charges/lines/0/slots/1/bytes", json!(2_000_001)),
-        ("more-than-held", "/charges/held_micros", json!(13_000)),
+        ("more-than-held", "/charges/held_at_first_micros", json!(13_000)),
         ("price", "/charges/lines/0/segments/0/unit_price_micros", json!(999_999)),
         ("usage", "/usage/metered_bytes", json!(12_000_501)),
     ];
