@@ -7,7 +7,7 @@ use crate::limits;
 use crate::offer::{Offer, Terms, Variant};
 use crate::record::{Ended, Fact, Held, Record, UsageFact};
 use minicbor::{Decode, Encode};
-use tollway_billing::{ChargeLine, HoldId, Unit};
+use tollway_billing::{ChargeLine, HoldId};
 use tollway_model::{
     AccessId, Amount, CustomerId, Direction, Flow, LegId, Micros, ReservationId, Schedule, Slot, SlotLength,
     TierId, Timestamp, Window,
@@ -577,9 +577,4 @@ pub fn clip(text: &str) -> String {
         end -= 1;
     }
     text[..end].to_owned()
-}
-
-/// Unit that a charge is counted in, for readers outside.
-pub const fn unit_of(terms: &Terms) -> Unit {
-    terms.charge_by.unit()
 }

@@ -20,7 +20,7 @@ pub(crate) fn decide(state: &State, due: Timestamp, timer: Timer) -> Vec<Record>
             Promise::Held { .. } | Promise::Running | Promise::Ended { .. } => Vec::new(),
         },
         Due::Retries => {
-            // A timer of an earlier refusal, left over after a replay, is not the one that is due.
+            // A leg may have been refused anew since this timer was set; then a later one is for it.
             let is_this_refusal = reservation.leg.since.plus_ms(reservation.retry_ms()) == due;
             let is_refused = reservation.leg.state == LegState::Refused && is_this_refusal;
             if !reservation.promise.is_confirmed() || !is_refused {
