@@ -1,6 +1,7 @@
 //! The desired state of a leg. An enforcement point that holds it needs nobody: it follows the schedules by
 //! its own clock, lowers before it raises, and ends the leg at `valid_until`.
 
+use crate::road::{MobileAccess, Road};
 use minicbor::{Decode, Encode};
 use tollway_model::{BitsPerSecond, Direction, Flow, LegId, Schedule, Timestamp};
 
@@ -55,6 +56,9 @@ pub struct DesiredLeg {
     /// When the leg dies by itself: the window's end.
     #[n(8)]
     pub valid_until: Timestamp,
+    /// Absent: the ports of an agent.
+    #[n(9)]
+    pub road: Option<Road>,
 }
 
 impl DesiredLeg {
@@ -97,6 +101,9 @@ pub enum PolicyCommand {
         attempt: u32,
         #[n(2)]
         enforcement_point: String,
+        /// Where a learnt access is; absent for all others.
+        #[n(3)]
+        access: Option<MobileAccess>,
     },
 }
 

@@ -4,6 +4,11 @@
 
 pub mod desired;
 pub mod report;
+pub mod road;
 
 pub use desired::{ClassShape, DesiredLeg, PolicyCommand, Side};
 pub use report::{Gap, PolicyReport, PortReading, Reading, Report, SlotReading};
+pub use road::{
+    DeviceAddress, GxTerms, Metering, MobileAccess, Road, RxTerms, Session, SessionName, SessionReport,
+    Sponsor, SubscriberRef,
+};

@@ -1,6 +1,7 @@
 //! Reports: what an adapter says happened. Late and duplicate reports are normal; attempts and cumulative
 //! readings make them harmless.
 
+use crate::road::SessionReport;
 use minicbor::{Decode, Encode};
 use tollway_model::{BitsPerSecond, Direction, LegId, Slot, Timestamp};
 
@@ -64,6 +65,10 @@ pub struct SlotReading {
     /// When the reading was taken, by the agent's clock.
     #[n(12)]
     pub at: Timestamp,
+    /// Milliseconds of the slot in which the leg was accepted by a peer that never says more.
+    #[n(13)]
+    #[cbor(default)]
+    pub unconfirmed_ms: u32,
 }
 
 /// The floor's meter: what the default class of one port carried in one slot.
@@ -131,6 +136,20 @@ pub enum PolicyReport {
         #[n(1)]
         reason: String,
     },
+    /// Accepted since `at` by a peer that never says whether a rule is in force: the most that will be known.
+    #[n(5)]
+    Unconfirmed {
+        #[n(0)]
+        at: Timestamp,
+    },
+    /// It cannot be held there any more and will not be tried again, as when a subscriber moved to a foreign network.
+    #[n(6)]
+    Withdrawn {
+        #[n(0)]
+        at: Timestamp,
+        #[n(1)]
+        reason: String,
+    },
 }
 
 /// One item of an adapter's report stream.
@@ -149,4 +168,7 @@ pub enum Report {
     Usage(#[n(0)] SlotReading),
     #[n(2)]
     Port(#[n(0)] PortReading),
+    /// A learnt access.
+    #[n(3)]
+    Session(#[n(0)] SessionReport),
 }
