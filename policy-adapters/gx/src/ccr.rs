@@ -1,7 +1,7 @@
 //! Reads what a gateway says: CCR (TS 29.212 §5.6.2) and the reports in CCR and RAA. Everything is checked before
 //! anything has an effect.
 
-use crate::address::{Prefix, UeAddress};
+use crate::address;
 use crate::limits::{
     FEATURES_MAX, RULE_REPORTS_MAX, SESSION_ID_LEN_MAX, SUBSCRIPTION_IDS_MAX, TRIGGERS_MAX, USAGE_REPORTS_MAX,
 };
@@ -21,6 +21,7 @@ use tollway_diameter::avp::tgpp::{
 };
 use tollway_diameter::avp::{IETF, TGPP};
 use tollway_diameter::{Avp, Definition, Message, Outcome, application, result};
+use tollway_policy::DeviceAddress;
 
 /// Result codes of Gx and credit control that the base protocol does not have.
 pub(crate) mod code {
@@ -110,7 +111,7 @@ impl<'a> Ccr<'a> {
 /// What a CCR-I says besides.
 pub(crate) struct Initial<'a> {
     pub apn: String,
-    pub address: UeAddress,
+    pub address: DeviceAddress,
     pub identities: Vec<Identity<'a>>,
     pub plmn: Option<Plmn>,
     pub features: Features,
@@ -123,7 +124,7 @@ impl<'a> Initial<'a> {
         let apn = network_identifier(called).ok_or(Fault::initial(CALLED_STATION_ID, "no APN"))?;
         Ok(Initial {
             apn,
-            address: address(message)?,
+            address: device_address(message)?,
             identities: identities(message)?,
             plmn: Plmn::of(message),
             features: Features::read(message)?,
@@ -131,7 +132,7 @@ impl<'a> Initial<'a> {
     }
 }
 
-fn address(message: &Message<'_>) -> Result<UeAddress, Fault> {
+fn device_address(message: &Message<'_>) -> Result<DeviceAddress, Fault> {
     let v4 = match message.find(FRAMED_IP_ADDRESS) {
         Some(avp) => match avp.u32() {
             // All ones and all ones but one ask the server to choose (RFC 7155 §4.4.10.5.1); a PCRF has none to give.
@@ -144,11 +145,11 @@ fn address(message: &Message<'_>) -> Result<UeAddress, Fault> {
     };
     let v6 = match message.find(FRAMED_IPV6_PREFIX) {
         Some(avp) => Some(
-            Prefix::from_avp(avp.data).ok_or(Fault::initial(FRAMED_IPV6_PREFIX, "no prefix of a device"))?,
+            address::prefix(avp.data).ok_or(Fault::initial(FRAMED_IPV6_PREFIX, "no prefix of a device"))?,
         ),
         None => None,
     };
-    UeAddress::of(v4, v6).ok_or(Fault::initial(FRAMED_IP_ADDRESS, "the device has no address"))
+    address::device(v4, v6).ok_or(Fault::initial(FRAMED_IP_ADDRESS, "the device has no address"))
 }
 
 /// All Subscription-Ids of kinds that we look up (RFC 8506 §8.46).

@@ -20,13 +20,12 @@ mod rule;
 mod settings;
 mod write;
 
-pub use address::{Prefix, UeAddress};
 pub use counters::Counters;
-pub use fact::{Certainty, Closed, Fact, Learnt, Mark, Output, Place, SessionName, Token};
+pub use fact::{Closed, Mark, Output, Token};
 pub use gate::Gate;
-pub use machine::{Access, Desire, Input, Known, Machine};
+pub use machine::{Desire, Input, Known, Machine, NotGx};
 pub use plmn::Plmn;
-pub use profile::{Profile, SubscriberRef};
+pub use profile::Profile;
 pub use qos::{QosClass, QosError, Rates};
-pub use rule::{Metering, RuleName, Terms};
+pub use rule::{RuleName, Terms};
 pub use settings::{Feature, Gateway, Reports, RuleTimes, Settings, SettingsError};

@@ -10,8 +10,9 @@ mod reports;
 mod sessions;
 
 use crate::counters::Counters;
-use crate::fact::{Certainty, Fact, Learnt, Mark, Output, Token};
-use crate::profile::{Profile, SubscriberRef};
+use crate::fact::{Mark, Output, Token};
+use crate::profile::Profile;
+use crate::qos::QosError;
 use crate::rule::Terms;
 use crate::settings::{Reports, Settings, SettingsError};
 use leg::Leg;
@@ -21,15 +22,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tollway_diameter::Frame;
 use tollway_diameter::machine::{Failure, RequestId};
 use tollway_model::{LegId, Timestamp};
-use tollway_policy::{DesiredLeg, PolicyReport};
-
-/// Which access a leg is on: a subscriber at an APN, over whatever session he has there.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Access {
-    pub subscriber: SubscriberRef,
-    /// In lower case, without the operator's part.
-    pub apn: String,
-}
+use tollway_policy::{DesiredLeg, MobileAccess, PolicyReport, Report, Road, Session, SubscriberRef};
 
 /// What the engine knows of a leg that the machine does not: after a restart it may be active.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,9 +35,34 @@ pub enum Known {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Desire {
     pub desired: DesiredLeg,
-    pub access: Access,
+    pub access: MobileAccess,
     pub terms: Terms,
     pub known: Known,
+}
+
+/// Why a desired leg is not for a gateway.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum NotGx {
+    #[error("the leg is not for a gateway")]
+    Road,
+    #[error(transparent)]
+    Qos(#[from] QosError),
+}
+
+impl Desire {
+    /// Takes the road out of a leg: what stays is the same whenever the leg is.
+    ///
+    /// # Errors
+    /// A leg for another kind of enforcement, or terms that may not be asked for.
+    pub fn of(mut desired: DesiredLeg) -> Result<Desire, NotGx> {
+        match desired.road.take() {
+            Some(Road::Gx { access, terms, is_active }) => {
+                let known = if is_active { Known::Active } else { Known::New };
+                Ok(Desire { terms: Terms::of(&terms)?, desired, access, known })
+            }
+            Some(Road::Rx { .. }) | None => Err(NotGx::Road),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -74,10 +92,10 @@ pub enum Input {
     Release {
         leg: LegId,
         attempt: u32,
-        access: Access,
+        access: MobileAccess,
     },
     /// At start: a session out of the records.
-    Restore(Box<Learnt>),
+    Restore(Box<Session>),
     /// Every session is restored and every leg desired or released: from now on rules are pushed.
     Ready,
     /// A timeout has come; nothing else.
@@ -190,6 +208,16 @@ impl<P: Profile> Machine<P> {
         self.sessions.len()
     }
 
+    /// Open sessions at a gateway.
+    pub fn sessions_at(&self, origin_host: &str) -> usize {
+        self.sessions.find_host(origin_host).map_or(0, |host| self.sessions.host(host).by_id.len())
+    }
+
+    /// Other profiles from now on; sessions that are open keep what they were opened with.
+    pub fn set_profiles(&mut self, profiles: P) {
+        self.profiles = profiles;
+    }
+
     pub fn queue_len(&self, origin_host: &str) -> usize {
         self.sessions.find_host(origin_host).map_or(0, |host| self.sessions.host(host).queue.len())
     }
@@ -213,27 +241,24 @@ impl<P: Profile> Machine<P> {
         }
     }
 
-    fn fact(&mut self, fact: Fact) {
+    fn fact(&mut self, fact: Report) {
         self.mark.0 += 1;
         self.outputs.push_back(Output::Fact { mark: self.mark, fact });
     }
 
-    fn say(&mut self, leg: LegId, attempt: u32, certainty: Certainty, report: PolicyReport) {
-        self.fact(Fact::Leg { leg, attempt, report, certainty });
+    fn say(&mut self, leg: LegId, attempt: u32, report: PolicyReport) {
+        self.fact(Report::Leg { leg, attempt, report });
     }
 
     fn answer(&mut self, token: Token, bytes: Vec<u8>) {
         self.outputs.push_back(Output::Answer { after: self.mark, token, bytes });
     }
 
-    fn certainty(&self, session: Option<SessionNo>) -> Certainty {
-        let reports = session.map_or(self.settings.gateway.reports, |no| {
+    /// Whether the gateway of a session says what became of a rule.
+    fn reports_of(&self, session: Option<SessionNo>) -> Reports {
+        session.map_or(self.settings.gateway.reports, |no| {
             self.sessions.host(self.sessions.get(no).host).gateway.reports
-        });
-        match reports {
-            Reports::Full => Certainty::Reported,
-            Reports::None => Certainty::Unconfirmed,
-        }
+        })
     }
 
     fn apn_no(&self, apn: &str) -> Option<u16> {

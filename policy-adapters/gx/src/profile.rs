@@ -6,10 +6,7 @@ use crate::qos::{QosClass, QosError, Rates};
 use crate::rule::RuleName;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// The operator's number for a subscriber: what records carry in place of an identity.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct SubscriberRef(pub u64);
+use tollway_policy::SubscriberRef;
 
 /// Subscription-Id-Type that we look up (RFC 8506 §8.47).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -73,6 +70,14 @@ pub enum TableError {
 pub const COLUMNS: &str = "identity,apn,subscriber,qci,priority_level,ambr_up_bps,ambr_down_bps,standing";
 
 impl Table {
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// Reads `identity,apn,subscriber,…`: the identity is `imsi:` or `e164:` and digits; standing rules are
     /// `name`, `base:name` or `any:name:rating_group`, with `;` between them.
     ///

@@ -2,7 +2,7 @@
 
 use crate::filter;
 use crate::profile::Standing;
-use crate::qos::{self, QosClass, Rates};
+use crate::qos::{self, QosClass, QosError, Rates};
 use tollway_diameter::Writer;
 use tollway_diameter::avp::ietf::{
     CC_INPUT_OCTETS, CC_OUTPUT_OCTETS, GRANTED_SERVICE_UNIT, RATING_GROUP, SERVICE_IDENTIFIER,
@@ -14,6 +14,7 @@ use tollway_diameter::avp::tgpp::{
     USAGE_MONITORING_INFORMATION, USAGE_MONITORING_LEVEL,
 };
 use tollway_model::{Direction, Flow, LegId, ReservationId, Timestamp};
+use tollway_policy::{GxTerms, Metering};
 
 /// `tw-<reservation>-<leg>`: unique in its session, and our key (TS 29.212 §5.3.6). It names the rule's
 /// monitoring key too.
@@ -37,14 +38,6 @@ impl RuleName {
     }
 }
 
-/// Metering-Method (TS 29.212 §5.3.8).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Metering {
-    Duration,
-    Volume,
-    DurationVolume,
-}
-
 /// What the tier says about its rules. Rating group and charging keep the operator's own charging from taking
 /// the same bytes from the subscriber.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,6 +54,24 @@ pub struct Terms {
     pub mbr_bps_min: u64,
     /// Usage is reported after so many bytes; `None`: no usage monitoring.
     pub usage_bytes: Option<u64>,
+}
+
+impl Terms {
+    /// # Errors
+    /// A class or a priority level that is not ours to ask for.
+    pub fn of(terms: &GxTerms) -> Result<Terms, QosError> {
+        Ok(Terms {
+            class: QosClass::new(terms.qci, terms.priority_level, terms.allow_priority.as_deref())?,
+            precedence: terms.precedence,
+            rating_group: terms.rating_group,
+            service_identifier: terms.service_identifier,
+            metering: terms.metering,
+            online: terms.online,
+            offline: terms.offline,
+            mbr_bps_min: terms.mbr_bps_min,
+            usage_bytes: terms.usage_bytes,
+        })
+    }
 }
 
 /// What is to hold at the gateway for a leg.

@@ -1,7 +1,6 @@
 //! Writes what we say: CCA (TS 29.212 §5.6.3) and RAR (§5.6.4).
 
 use crate::ccr::{Ccr, Fault, Features};
-use crate::fact::SessionName;
 use crate::profile::SubscriberProfile;
 use crate::qos;
 use crate::rule::{self, Rule, RuleName, write_standing};
@@ -14,6 +13,7 @@ use tollway_diameter::avp::tgpp::{EVENT_TRIGGER, FEATURE_LIST, FEATURE_LIST_ID, 
 use tollway_diameter::avp::{Definition, TGPP};
 use tollway_diameter::{Origin, WriteError, Writer, answer, application, command, result};
 use tollway_model::Direction;
+use tollway_policy::SessionName;
 
 /// Event-Trigger (TS 29.212 §5.3.7): PLMN_CHANGE, LOSS_OF_BEARER, RECOVERY_OF_BEARER,
 /// SUCCESSFUL_RESOURCE_ALLOCATION, USAGE_REPORT.

@@ -14,7 +14,8 @@ use tollway_diameter::avp::tgpp::{
     SUPPORTED_FEATURES, TGPP_SGSN_MCC_MNC, TGPP_USER_LOCATION_INFO, USAGE_MONITORING_INFORMATION,
 };
 use tollway_diameter::{Message, Writer};
-use tollway_gx::{Closed, Fact, Input, Mark, Place, SubscriberRef, UeAddress};
+use tollway_gx::{Closed, Input, Mark};
+use tollway_policy::{DeviceAddress, SubscriberRef};
 
 #[test]
 fn a_cca_has_what_the_profile_says() {
@@ -35,10 +36,10 @@ fn a_session_is_recorded_before_it_is_answered() {
     let mut world = World::new(settings());
     world.is_store_up = false;
     let token = world.send(attach(1, &session(1)));
-    let Some(Fact::Learnt(learnt)) = world.facts.first().cloned() else { panic!("{:?}", world.facts) };
-    assert_eq!((learnt.subscriber, learnt.apn.as_str()), (SubscriberRef(1), APN));
-    assert_eq!(learnt.address, UeAddress::V4([10, 0, 0, 1].into()));
-    assert_eq!((learnt.session.session_id, learnt.session.origin_host), (session(1), GATEWAY.to_owned()));
+    let learnt = world.opened().remove(0);
+    assert_eq!((learnt.access.subscriber, learnt.access.apn.as_str()), (SubscriberRef(1), APN));
+    assert_eq!(learnt.address, DeviceAddress { v4: Some([10, 0, 0, 1].into()), v6: None });
+    assert_eq!((learnt.name.session_id, learnt.name.origin_host), (session(1), GATEWAY.to_owned()));
     // Its rule waits behind its answer, and both behind the record.
     world.input(Input::Desire(Box::new(desire(1, 1, START))));
     assert!(!world.answers.contains_key(&token) && world.requests.is_empty());
@@ -114,18 +115,21 @@ fn moved_out_in_a_live_session() {
         w.text(TGPP_SGSN_MCC_MNC, "26201");
     });
     assert_eq!(world.ask(answer), 2001, "his ordinary traffic goes on");
-    assert_eq!(world.words(), ["1 lost: MOVED_OUT"]);
+    assert_eq!(world.words(), ["1 withdrawn: MOVED_OUT"]);
     assert_eq!(world.rules_of_next(), (vec![], vec!["tw-1-0".to_owned()]));
     world.accept_one();
-    let place = |fact: &Fact| if let Fact::Changed(learnt) = fact { Some(learnt.place) } else { None };
-    assert_eq!(world.facts.iter().find_map(place), Some(Place::Away));
+    let away: Vec<bool> = world.opened().iter().map(|session| session.is_away).collect();
+    assert_eq!(away, [true]);
     world.input(Input::Desire(Box::new(desire(2, 1, START))));
     assert_eq!(world.words()[1], "2 refused: MOVED_OUT");
     world.until(at(300));
     assert_eq!(world.requests.len(), 0);
-    // Home again: what is still wanted holds again.
+    assert_eq!(world.words()[2], "1 removed", "nobody has to ask for it");
+    let active: u32 = world.readings().iter().map(|reading| reading.active_ms).sum();
+    assert_eq!((active, world.readings().last().unwrap().last), (20_000, true));
+    // Home again: what is still wanted holds again, what was withdrawn does not.
     world.ask(ccr(2, 3, &session(1), |w| w.text(TGPP_SGSN_MCC_MNC, "99970")));
-    assert_eq!(world.rules_of_next().0, ["tw-1-0", "tw-2-0"]);
+    assert_eq!(world.rules_of_next().0, ["tw-2-0"]);
 }
 
 #[test]
@@ -140,8 +144,7 @@ fn a_newer_ccr_i_supersedes() {
         w.text(TGPP_SGSN_MCC_MNC, "99970");
     });
     assert_eq!(world.ask(second), 2001);
-    let why = |fact: &Fact| if let Fact::Closed { why, .. } = fact { Some(*why) } else { None };
-    assert_eq!(world.facts.iter().find_map(why), Some(Closed::Superseded));
+    assert_eq!(world.closed(), [Closed::Superseded.as_str()]);
     assert_eq!((world.machine.sessions_len(), world.counters().superseded), (1, 1));
     assert_eq!(world.words(), ["1 lost: a newer session replaced it"]);
     assert_eq!(world.requests.len(), 0, "its flows are of the old address");

@@ -10,7 +10,8 @@ use support::*;
 use tollway_diameter::avp::ietf::{CALLED_STATION_ID, CC_REQUEST_TYPE, SESSION_ID};
 use tollway_diameter::{Message, command};
 use tollway_gx::profile::{Identity, SubscriberProfile};
-use tollway_gx::{Gateway, Input, Profile, QosClass, Rates, Reports, Settings, SubscriberRef};
+use tollway_gx::{Gateway, Input, Profile, QosClass, Rates, Reports, Settings};
+use tollway_policy::SubscriberRef;
 
 /// Whoever comes.
 struct Anybody;

@@ -7,17 +7,13 @@ use support::*;
 use tollway_diameter::Message;
 use tollway_diameter::avp::tgpp::{CHARGING_RULE_REMOVE, USAGE_MONITORING_INFORMATION};
 use tollway_diameter::machine::Failure;
-use tollway_gx::{Closed, Fact, Input, Known, Learnt, SubscriberRef};
+use tollway_gx::{Closed, Input, Known};
 use tollway_model::Timestamp;
+use tollway_policy::{MobileAccess, Session, SubscriberRef};
 
 fn release(world: &mut World, reservation: u64) {
     let access = desire(reservation, 1, START).access;
     world.input(Input::Release { leg: leg(reservation), attempt: 9, access });
-}
-
-fn closed(world: &World) -> Vec<Closed> {
-    let why = |fact: &Fact| if let Fact::Closed { why, .. } = fact { Some(*why) } else { None };
-    world.facts.iter().filter_map(why).collect()
 }
 
 #[test]
@@ -26,7 +22,7 @@ fn peer_restarts() {
     world.now = at(10);
     world.input(Input::Restarted { origin_host: GATEWAY.into() });
     assert_eq!(world.words(), ["1 lost: the gateway restarted"]);
-    assert_eq!(closed(&world), [Closed::Restarted]);
+    assert_eq!(world.closed(), [Closed::Restarted.as_str()]);
     assert_eq!(world.machine.sessions_len(), 0);
     // The seconds until then count, none after; nothing is sent to the dead session.
     world.until(at(200));
@@ -89,7 +85,7 @@ fn raa_5002() {
         world.input(Input::Desire(Box::new(desire(reservation, 1, START))));
     }
     world.raa(base(5002), |_| ());
-    assert_eq!(closed(&world), [Closed::Unknown]);
+    assert_eq!(world.closed(), [Closed::Unknown.as_str()]);
     assert_eq!(world.machine.sessions_len(), 0);
     world.until(at(600));
     assert_eq!((world.requests.len(), world.counters().pushes), (0, 1), "no storm");
@@ -160,7 +156,7 @@ fn ccr_t_crossing_rar() {
     let before = world.facts.len();
     world.raa(base(5002), |_| ());
     assert_eq!((world.facts.len(), world.counters().push_late), (before, 1));
-    assert_eq!(closed(&world), [Closed::Ended]);
+    assert_eq!(world.closed(), [Closed::Ended.as_str()]);
     world.until(at(100));
     assert_eq!(world.requests.len(), 0);
 }
@@ -238,11 +234,7 @@ fn our_kill_9_with_1000_sessions() {
         world.input(Input::Desire(Box::new(desire(n, n, START))));
     }
     // One of them ends in the very moment: the gateway still holds its rule.
-    let learnt: Vec<Learnt> = world
-        .facts
-        .iter()
-        .filter_map(|fact| if let Fact::Learnt(learnt) = fact { Some(learnt.clone()) } else { None })
-        .collect();
+    let learnt: Vec<Session> = world.opened();
     while world.now < at(6) {
         world.until(world.now.plus_ms(100));
         while let Some((_, rar)) = world.requests.front().cloned() {
@@ -259,7 +251,7 @@ fn our_kill_9_with_1000_sessions() {
         let known = Known::Active;
         world.input(Input::Desire(Box::new(tollway_gx::Desire { known, ..desire(n, n, START) })));
     }
-    let access = tollway_gx::Access { subscriber: SubscriberRef(1_000), ..desire(1_000, 1, START).access };
+    let access = MobileAccess { subscriber: SubscriberRef(1_000), ..desire(1_000, 1, START).access };
     world.input(Input::Release { leg: leg(1_000), attempt: 2, access });
     assert_eq!(world.requests.len(), 0, "nothing is pushed before all is known");
     world.input(Input::Ready);

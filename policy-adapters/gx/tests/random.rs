@@ -9,8 +9,8 @@ use support::*;
 use tollway_diameter::Message;
 use tollway_diameter::avp::ietf::SESSION_ID;
 use tollway_diameter::machine::Failure;
-use tollway_gx::{Desire, Fact, Input, Known, Learnt};
-use tollway_policy::PolicyReport;
+use tollway_gx::{Desire, Input, Known};
+use tollway_policy::{PolicyReport, Report, Session, SessionReport};
 
 struct Random(u64);
 
@@ -35,7 +35,7 @@ struct Lab {
     wanted: BTreeMap<u64, Desire>,
     /// Released, and not yet reported as removed.
     leaving: BTreeMap<u64, Desire>,
-    records: BTreeMap<String, Learnt>,
+    records: BTreeMap<String, Session>,
     next_session: u64,
     next_leg: u64,
     read: usize,
@@ -116,28 +116,28 @@ impl Lab {
 
     /// What the engine and the store do with facts.
     fn learn(&mut self) {
-        let facts: Vec<Fact> = self.world.facts[self.read..].to_vec();
+        let facts: Vec<Report> = self.world.facts[self.read..].to_vec();
         self.read = self.world.facts.len();
         for fact in facts {
             match fact {
-                Fact::Learnt(learnt) | Fact::Changed(learnt) => {
-                    self.records.insert(learnt.session.session_id.clone(), learnt);
+                Report::Session(SessionReport::Open(session)) => {
+                    self.records.insert(session.name.session_id.clone(), session);
                 }
-                Fact::Closed { session, .. } => {
-                    self.records.remove(&session.session_id);
+                Report::Session(SessionReport::Closed { name, .. }) => {
+                    self.records.remove(&name.session_id);
                 }
-                Fact::Leg { leg, report: PolicyReport::Removed { .. }, .. } => {
+                Report::Leg { leg, report: PolicyReport::Removed { .. }, .. } => {
                     self.leaving.remove(&leg.reservation.0);
                     assert!(!self.wanted.contains_key(&leg.reservation.0), "{leg} was wanted");
                 }
-                Fact::Leg { leg, attempt, report: PolicyReport::Refused { .. }, .. } => {
+                Report::Leg { leg, attempt, report: PolicyReport::Refused { .. }, .. } => {
                     if let Some(desire) = self.wanted.get_mut(&leg.reservation.0)
                         && attempt == desire.desired.attempt
                     {
                         desire.desired.attempt += 1;
                     }
                 }
-                Fact::Leg { .. } | Fact::Usage(_) => {}
+                Report::Leg { .. } | Report::Usage(_) | Report::Port(_) => {}
             }
         }
     }

@@ -131,8 +131,88 @@ fn without_reports_a_leg_stays_accepted_and_unconfirmed() {
     world.accept_one();
     world.ask(ccr(2, 1, &session(1), |w| rule_report(w, "tw-1-0", 0, None)));
     world.until(at(120));
-    assert_eq!(world.words(), ["1 accepted unconfirmed"]);
-    assert_eq!(world.readings().len(), 0);
+    assert_eq!(world.words(), ["1 accepted", "1 unconfirmed"]);
+    let time: Vec<_> = world.readings().iter().map(|r| (r.active_ms, r.unconfirmed_ms)).collect();
+    assert_eq!(time, [(0, 60_000); 2], "its time is told apart from what is known");
+}
+
+#[test]
+fn a_silent_gateways_rule_counts_from_its_activation_on() {
+    let mut world = with(Gateway { reports: Reports::None, ..Gateway::default() });
+    let mut wanted = desire(1, 1, at(30));
+    schedule(&mut wanted, &[(30, 60, 5_000_000), (2_000, 2_060, 5_000_000)]);
+    push(&mut world, wanted.clone());
+    world.accept_one();
+    world.until(at(29));
+    assert_eq!(world.words(), ["1 accepted"], "it is laid ready");
+    // The pause takes it off; then it is laid ready again.
+    while world.now < at(2_100) {
+        world.until(world.now.plus_ms(1_000));
+        while !world.requests.is_empty() {
+            world.accept_one();
+        }
+    }
+    assert_eq!(world.words(), ["1 accepted", "1 unconfirmed", "1 removed"]);
+    let told: u32 = world.readings().iter().map(|reading| reading.unconfirmed_ms).sum();
+    assert!((90_000..=95_000).contains(&told), "{told}: until the answer to its removal");
+    // A restart of ours goes on with what was known.
+    let mut world = with(Gateway { reports: Reports::None, ..Gateway::default() });
+    let known = tollway_gx::Known::Active;
+    push(&mut world, Desire { known, ..desire(1, 1, START) });
+    world.accept_one();
+    world.until(at(60));
+    assert_eq!(world.words(), ["1 accepted", "1 unconfirmed"]);
+    assert_eq!(world.readings()[0].unconfirmed_ms, 60_000);
+}
+
+#[test]
+fn what_a_silent_gateway_takes_back_is_lost_and_asked_for_again() {
+    let mut world = with(Gateway { reports: Reports::None, ..Gateway::default() });
+    push(&mut world, desire(1, 1, START));
+    world.accept_one();
+    world.until(at(10));
+    world.ask(ccr(2, 1, &session(1), |w| rule_report(w, "tw-1-0", 1, Some(10))));
+    world.until(at(20));
+    world.accept_one();
+    assert_eq!(
+        world.words(),
+        [
+            "1 accepted",
+            "1 unconfirmed",
+            "1 lost: inactive: resource allocation failure (10)",
+            "1 accepted",
+            "1 unconfirmed"
+        ]
+    );
+}
+
+#[test]
+fn a_leg_names_its_road() {
+    use tollway_policy::{GxTerms, Road};
+    let wanted = desire(1, 1, START);
+    let road = |qci, is_active| Road::Gx {
+        access: wanted.access.clone(),
+        terms: GxTerms {
+            qci,
+            priority_level: 9,
+            allow_priority: None,
+            precedence: 100,
+            rating_group: 77,
+            service_identifier: Some(5),
+            metering: tollway_policy::Metering::Volume,
+            online: false,
+            offline: true,
+            mbr_bps_min: 0,
+            usage_bytes: Some(1_000_000),
+        },
+        is_active,
+    };
+    let with = |road| Desire::of(tollway_policy::DesiredLeg { road, ..wanted.desired.clone() });
+    assert_eq!(with(Some(road(4, false))), Ok(wanted.clone()));
+    let known = tollway_gx::Known::Active;
+    assert_eq!(with(Some(road(4, true))), Ok(Desire { known, ..wanted.clone() }), "the same leg");
+    assert_eq!(with(None), Err(tollway_gx::NotGx::Road));
+    assert!(matches!(with(Some(road(1, false))), Err(tollway_gx::NotGx::Qos(_))));
 }
 
 #[test]
@@ -296,7 +376,7 @@ fn a_gateway_without_clock_or_answer_ends_a_rule_by_its_deactivation_time() {
         }
     }
     let removed = world.facts.iter().find_map(|fact| match fact {
-        tollway_gx::Fact::Leg { report: PolicyReport::Removed { at }, .. } => Some(*at),
+        tollway_policy::Report::Leg { report: PolicyReport::Removed { at }, .. } => Some(*at),
         _ => None,
     });
     assert_eq!(removed, Some(at(3_607)), "2 s of slack, 5 s for its last usage");

@@ -1,10 +1,10 @@
 //! CCR: sessions open, change and end (TS 29.212 §4.5.1, §4.5.7, §4.5.9).
 
 use super::Machine;
-use super::leg::{Hold, MOVED_OUT, Phase};
+use super::leg::{Hold, Phase};
 use super::sessions::{HostNo, SessionNo};
 use crate::ccr::{self, Ccr, Fault, Initial, Kind, code};
-use crate::fact::{Closed, Fact, Learnt, Place, SessionName, Token};
+use crate::fact::{Closed, Token};
 use crate::plmn::Plmn;
 use crate::profile::{Profile, SubscriberProfile};
 use crate::settings::APNS_NEVER;
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use tollway_diameter::avp::tgpp::TGPP_SGSN_MCC_MNC;
 use tollway_diameter::{Message, WriteError, answer, application, check, command, result};
 use tollway_model::Timestamp;
+use tollway_policy::{MobileAccess, Report, Session, SessionName, SessionReport};
 
 impl<P: Profile> Machine<P> {
     pub(super) fn request(&mut self, now: Timestamp, token: Token, message: &Message<'_>) {
@@ -108,9 +109,9 @@ impl<P: Profile> Machine<P> {
             self.counters.apn_refused += 1;
             Fault::base(code::AUTHORIZATION_REJECTED, "this APN is not served here")
         })?;
-        match self.place(initial.plmn) {
-            Some(Place::Home) => Ok(apn),
-            Some(Place::Away) => {
+        match self.is_away(initial.plmn) {
+            Some(false) => Ok(apn),
+            Some(true) => {
                 self.counters.plmn_refused += 1;
                 Err(Fault::base(code::AUTHORIZATION_REJECTED, "outside the home networks"))
             }
@@ -121,15 +122,14 @@ impl<P: Profile> Machine<P> {
         }
     }
 
-    /// Where a network is; `None` when that matters and nothing was said.
-    fn place(&self, plmn: Option<Plmn>) -> Option<Place> {
+    /// Whether a network is none of ours; `None` when that matters and nothing was said.
+    fn is_away(&self, plmn: Option<Plmn>) -> Option<bool> {
         let homes = &self.settings.home_plmns;
         if homes.is_empty() {
-            return Some(Place::Home);
+            return Some(false);
         }
         let plmn = plmn?;
-        let is_home = homes.iter().any(|home| Plmn::from_text(home) == Some(plmn));
-        Some(if is_home { Place::Home } else { Place::Away })
+        Some(!homes.iter().any(|home| Plmn::from_text(home) == Some(plmn)))
     }
 
     fn open(
@@ -146,22 +146,21 @@ impl<P: Profile> Machine<P> {
             self.close(now, old, Closed::Superseded);
         }
         let extended_bw = self.sessions.host(host).gateway.extended_bw;
-        let learnt = Learnt {
-            session: SessionName {
+        let learnt = Session {
+            name: SessionName {
                 session_id: ccr.session_id.to_owned(),
                 origin_host: ccr.host.to_owned(),
                 origin_realm: ccr.realm.to_owned(),
             },
-            apn: initial.apn.clone(),
+            access: MobileAccess { subscriber, apn: initial.apn.clone() },
             address: initial.address,
-            subscriber,
             number: ccr.number,
             has_extended: extended_bw.is_some_and(|feature| initial.features.has(feature)),
-            place: Place::Home,
+            is_away: false,
         };
         self.counters.opened += 1;
         let no = self.sessions.open(host, apn, &learnt, false);
-        self.fact(Fact::Learnt(learnt));
+        self.fact(Report::Session(SessionReport::Open(learnt)));
         self.free_legs(now, no);
     }
 
@@ -215,49 +214,36 @@ impl<P: Profile> Machine<P> {
 
     /// The subscriber may have left our networks, or come back.
     fn moved(&mut self, now: Timestamp, no: SessionNo, plmn: Option<Plmn>) {
-        let place = match plmn {
-            Some(plmn) => self.place(Some(plmn)),
-            None => None,
+        let is_away = plmn.and_then(|plmn| self.is_away(Some(plmn)));
+        let Some(is_away) = is_away.filter(|is_away| *is_away != self.sessions.get(no).is_away) else {
+            return;
         };
-        let Some(place) = place.filter(|place| *place != self.sessions.get(no).place) else { return };
         let session = self.sessions.get_mut(no);
-        session.place = place;
+        session.is_away = is_away;
         let (subscriber, apn) = (session.subscriber, session.apn);
         self.changed(no);
-        match place {
-            Place::Home => self.free_legs(now, no),
-            Place::Away => {
-                self.counters.moved_out += 1;
-                for id in self.legs_of(subscriber, apn) {
-                    self.move_out(now, id);
-                    self.attend(now, id);
-                }
-            }
+        if !is_away {
+            return self.free_legs(now, no);
         }
-    }
-
-    /// What was accepted is lost by this name; the rule itself is taken away like one that is released.
-    fn move_out(&mut self, now: Timestamp, id: tollway_model::LegId) {
-        let Some(leg) = self.legs.get_mut(&id) else { return };
-        let held = leg.held;
-        self.lose(now, id, MOVED_OUT);
-        if let Some(leg) = self.legs.get_mut(&id) {
-            leg.held = held;
+        self.counters.moved_out += 1;
+        for id in self.legs_of(subscriber, apn) {
+            self.withdraw(now, id);
+            self.attend(now, id);
         }
     }
 
     fn changed(&mut self, no: SessionNo) {
         let session = self.sessions.get(no);
-        let learnt = Learnt {
-            session: self.sessions.name(session),
-            apn: self.settings.apns[usize::from(session.apn)].clone(),
+        let apn = self.settings.apns[usize::from(session.apn)].clone();
+        let learnt = Session {
+            name: self.sessions.name(session),
+            access: MobileAccess { subscriber: session.subscriber, apn },
             address: session.address,
-            subscriber: session.subscriber,
             number: session.numbers.highest,
             has_extended: session.has_extended,
-            place: session.place,
+            is_away: session.is_away,
         };
-        self.fact(Fact::Changed(learnt));
+        self.fact(Report::Session(SessionReport::Open(learnt)));
     }
 
     pub(super) fn close(&mut self, now: Timestamp, no: SessionNo, why: Closed) {
@@ -274,8 +260,8 @@ impl<P: Profile> Machine<P> {
                 self.attend(now, id);
             }
         }
-        let session = self.sessions.name(&session);
-        self.fact(Fact::Closed { session, why });
+        let (name, reason) = (self.sessions.name(&session), why.as_str().to_owned());
+        self.fact(Report::Session(SessionReport::Closed { name, reason }));
     }
 
     pub(super) fn restarted(&mut self, now: Timestamp, name: &str) {
@@ -286,15 +272,15 @@ impl<P: Profile> Machine<P> {
     }
 
     /// A session out of the records. One that cannot be any more is passed over: its APN was taken from us.
-    pub(super) fn restore(&mut self, learnt: Learnt) {
-        let Some(apn) = self.apn_no(&learnt.apn) else { return };
-        let (host, id) = (&learnt.session.origin_host, &learnt.session.session_id);
+    pub(super) fn restore(&mut self, learnt: Session) {
+        let Some(apn) = self.apn_no(&learnt.access.apn) else { return };
+        let (host, id) = (&learnt.name.origin_host, &learnt.name.session_id);
         let is_twice = self.sessions.find(host, id).is_some()
-            || !self.sessions.replaced_by(learnt.subscriber, apn, learnt.address).is_empty();
+            || !self.sessions.replaced_by(learnt.access.subscriber, apn, learnt.address).is_empty();
         if is_twice || self.sessions.is_full() {
             return;
         }
-        if let Some(no) = self.sessions.host_no(&self.settings, host, &learnt.session.origin_realm) {
+        if let Some(no) = self.sessions.host_no(&self.settings, host, &learnt.name.origin_realm) {
             self.sessions.open(no, apn, &learnt, true);
         }
     }

@@ -3,17 +3,16 @@
 
 use super::meter::Meter;
 use super::sessions::{Push, Session, SessionNo};
-use super::{Access, Desire, Known, Machine};
-use crate::fact::Place;
+use super::{Desire, Known, Machine};
 use crate::limits::{
     AHEAD_MS, BACK_OFF_MS_MIN, DEACTIVATION_SLACK_MS, LEGS_PER_SESSION_MAX, REPAIR_MS_MAX, REPAIR_MS_MIN,
 };
-use crate::profile::{Profile, SubscriberRef};
+use crate::profile::Profile;
 use crate::qos::Rates;
 use crate::rule::{self, Shape, Terms};
-use crate::settings::{Gateway, RuleTimes};
+use crate::settings::{Gateway, Reports, RuleTimes};
 use tollway_model::{Direction, LegId, Timestamp};
-use tollway_policy::{DesiredLeg, PolicyReport};
+use tollway_policy::{DesiredLeg, MobileAccess, PolicyReport, SubscriberRef};
 
 /// What a subscriber who left our networks is told, and the engine with him.
 pub(super) const MOVED_OUT: &str = "MOVED_OUT";
@@ -42,6 +41,8 @@ pub(super) enum Held {
 pub(super) enum Said {
     Nothing,
     Accepted,
+    /// As much as will ever be known.
+    Unconfirmed,
     Active,
     Refused(String),
     Lost(String),
@@ -113,7 +114,7 @@ impl Leg {
             return Want::Absent;
         }
         // Out of our networks nothing may stay.
-        if self.held != Held::Nothing && session.is_some_and(|session| session.place == Place::Away) {
+        if self.held != Held::Nothing && session.is_some_and(|session| session.is_away) {
             return Want::Absent;
         }
         match self.hold {
@@ -216,7 +217,7 @@ fn refusal(
     gateway: &Gateway,
 ) -> Option<String> {
     let Some(session) = session else { return Some("the subscriber has no session at this APN".to_owned()) };
-    if session.place == Place::Away {
+    if session.is_away {
         return Some(MOVED_OUT.to_owned());
     }
     if desired.flows.is_empty() {
@@ -250,14 +251,12 @@ impl<P: Profile> Machine<P> {
         let (id, attempt) = (desired.leg, desired.attempt);
         let Some(apn) = self.apn_no(&access.apn) else {
             let reason = format!("{} is none of our APNs", access.apn);
-            let certainty = self.certainty(None);
-            return self.say(id, attempt, certainty, PolicyReport::Refused { reason });
+            return self.say(id, attempt, PolicyReport::Refused { reason });
         };
         if !self.legs.contains_key(&id) {
             if self.legs_of(access.subscriber, apn).len() >= LEGS_PER_SESSION_MAX {
                 let reason = format!("{LEGS_PER_SESSION_MAX} legs at one access are the most");
-                let certainty = self.certainty(None);
-                return self.say(id, attempt, certainty, PolicyReport::Refused { reason });
+                return self.say(id, attempt, PolicyReport::Refused { reason });
             }
             let session = self.sessions.of_subscriber(access.subscriber, apn);
             let leg = self.new_leg(now, &desired, session, (access.subscriber, apn));
@@ -320,8 +319,12 @@ impl<P: Profile> Machine<P> {
         let has_session = self.session_of(&leg).is_some();
         self.legs.insert(id, leg);
         if known == Known::Active {
+            let said = match self.reports_of(self.legs.get(&id).and_then(|leg| self.session_of(leg))) {
+                Reports::Full => Said::Active,
+                Reports::None => Said::Unconfirmed,
+            };
             let leg = self.legs.get_mut(&id).expect("it was just put there");
-            leg.said = Said::Active;
+            leg.said = said;
             leg.meter.was_active = true;
             if has_session {
                 self.start_meter(now, id);
@@ -331,7 +334,7 @@ impl<P: Profile> Machine<P> {
         }
     }
 
-    pub(super) fn release(&mut self, now: Timestamp, id: LegId, attempt: u32, access: &Access) {
+    pub(super) fn release(&mut self, now: Timestamp, id: LegId, attempt: u32, access: &MobileAccess) {
         if let Some(leg) = self.legs.get_mut(&id) {
             leg.attempt = leg.attempt.max(attempt);
             leg.meter.attempt = leg.attempt;
@@ -379,6 +382,7 @@ impl<P: Profile> Machine<P> {
             // The gateway ended it by its own clock, or the rule went with its session.
             self.gone(now, id);
         }
+        self.presume(now, id);
         let Some(leg) = self.legs.get(&id) else { return };
         let gateway = self.gateway_of(session);
         let want = leg.want(now, session.map(|no| self.sessions.get(no)), gateway);
@@ -409,7 +413,7 @@ impl<P: Profile> Machine<P> {
         match &leg.said {
             Said::Lost(_) => return,
             Said::Refused(said) if *said == reason && leg.hold == Hold::Refused => return,
-            Said::Refused(_) | Said::Nothing | Said::Accepted | Said::Active => {}
+            Said::Refused(_) | Said::Nothing | Said::Accepted | Said::Unconfirmed | Said::Active => {}
         }
         leg.hold = Hold::Refused;
         let report = leg.failure(now, reason);
@@ -423,11 +427,14 @@ impl<P: Profile> Machine<P> {
         leg.said = match &report {
             PolicyReport::Lost { reason, .. } => Said::Lost(reason.clone()),
             PolicyReport::Refused { reason } => Said::Refused(reason.clone()),
-            PolicyReport::Accepted | PolicyReport::Active { .. } | PolicyReport::Removed { .. } => return,
+            PolicyReport::Accepted
+            | PolicyReport::Active { .. }
+            | PolicyReport::Unconfirmed { .. }
+            | PolicyReport::Withdrawn { .. }
+            | PolicyReport::Removed { .. } => return,
         };
         let attempt = leg.attempt;
-        let certainty = self.certainty(self.legs.get(&id).and_then(|leg| self.session_of(leg)));
-        self.say(id, attempt, certainty, report);
+        self.say(id, attempt, report);
     }
 
     /// The rule is gone without having been refused: what was accepted or active is lost.
@@ -435,12 +442,62 @@ impl<P: Profile> Machine<P> {
         let Some(leg) = self.legs.get_mut(&id) else { return };
         leg.held = Held::Nothing;
         match leg.said {
-            Said::Accepted | Said::Active if leg.is_wanted_at(now) => {
+            Said::Accepted | Said::Unconfirmed | Said::Active if leg.is_wanted_at(now) => {
                 self.report_failure(now, id, PolicyReport::Lost { at: now, reason: reason.to_owned() });
             }
-            Said::Accepted | Said::Active | Said::Nothing | Said::Refused(_) | Said::Lost(_) => {
+            Said::Accepted
+            | Said::Unconfirmed
+            | Said::Active
+            | Said::Nothing
+            | Said::Refused(_)
+            | Said::Lost(_) => {
                 self.stop_meter(now, id);
             }
+        }
+    }
+
+    /// Its subscriber left our networks: what was accepted is withdrawn for good, and its rule is taken away like
+    /// one that is released.
+    pub(super) fn withdraw(&mut self, now: Timestamp, id: LegId) {
+        let Some(leg) = self.legs.get(&id) else { return };
+        match leg.said {
+            Said::Accepted | Said::Unconfirmed | Said::Active if leg.is_wanted_at(now) => {}
+            Said::Accepted
+            | Said::Unconfirmed
+            | Said::Active
+            | Said::Nothing
+            | Said::Refused(_)
+            | Said::Lost(_) => {
+                return;
+            }
+        }
+        self.stop_meter(now, id);
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        leg.phase = Phase::Released;
+        let (attempt, reason) = (leg.attempt, MOVED_OUT.to_owned());
+        self.say(id, attempt, PolicyReport::Withdrawn { at: now, reason });
+    }
+
+    /// Where a gateway says nothing of its rules, one that it accepted counts as in force from its activation on.
+    pub(super) fn presume(&mut self, now: Timestamp, id: LegId) {
+        let Some(leg) = self.legs.get(&id) else { return };
+        let is_in_force = matches!(leg.held, Held::Rule(shape)
+            if shape.attempt == leg.attempt && shape.activation.is_none_or(|at| at <= now));
+        let is_silent = self.reports_of(self.session_of(leg)) == Reports::None;
+        if !is_in_force || !is_silent || !leg.is_wanted_at(now) {
+            return;
+        }
+        let attempt = leg.attempt;
+        match leg.said {
+            Said::Accepted => {
+                if let Some(leg) = self.legs.get_mut(&id) {
+                    leg.said = Said::Unconfirmed;
+                }
+                self.start_meter(now, id);
+                self.say(id, attempt, PolicyReport::Unconfirmed { at: now });
+            }
+            Said::Unconfirmed => self.start_meter(now, id),
+            Said::Nothing | Said::Active | Said::Refused(_) | Said::Lost(_) => {}
         }
     }
 
@@ -465,8 +522,7 @@ impl<P: Profile> Machine<P> {
         self.set_slot_timer(now);
         let Some(leg) = self.legs.remove(&id) else { return };
         self.by_access.remove(&(leg.subscriber, leg.apn, id));
-        let certainty = self.certainty(self.session_of(&leg));
-        self.say(id, leg.attempt, certainty, PolicyReport::Removed { at: now });
+        self.say(id, leg.attempt, PolicyReport::Removed { at: now });
     }
 
     /// The whole set came again: the engine may have missed what was said.
@@ -476,12 +532,12 @@ impl<P: Profile> Machine<P> {
         let report = match &leg.said {
             Said::Nothing => return,
             Said::Accepted => PolicyReport::Accepted,
+            Said::Unconfirmed => PolicyReport::Unconfirmed { at: now },
             Said::Active => PolicyReport::Active { at: now },
             Said::Refused(reason) => PolicyReport::Refused { reason: reason.clone() },
             Said::Lost(reason) => PolicyReport::Lost { at: now, reason: reason.clone() },
         };
-        let certainty = self.certainty(self.session_of(leg));
-        self.say(id, attempt, certainty, report);
+        self.say(id, attempt, report);
     }
 
     fn enqueue(&mut self, no: SessionNo, start: Timestamp) {

@@ -3,8 +3,9 @@
 
 use super::Machine;
 use crate::profile::Profile;
+use crate::settings::Reports;
 use tollway_model::{Direction, LegId, Slot, Timestamp};
-use tollway_policy::{Reading, SlotReading};
+use tollway_policy::{Reading, Report, SlotReading};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Meter {
@@ -12,6 +13,8 @@ pub(super) struct Meter {
     pub attempt: u32,
     pub direction: Direction,
     pub was_active: bool,
+    /// The gateway never says whether the rule is in force: its time is told apart.
+    pub is_unconfirmed: bool,
     /// The last attempt that was reported as accepted.
     pub accepted_attempt: u32,
     seq: u64,
@@ -29,6 +32,7 @@ impl Meter {
             attempt,
             direction,
             was_active: false,
+            is_unconfirmed: false,
             accepted_attempt: 0,
             seq: 0,
             up: 0,
@@ -48,6 +52,10 @@ impl Meter {
         self.down = self.down.saturating_add(down);
     }
 
+    fn has_untold(&self) -> bool {
+        self.active_from.is_some() || self.untold_ms > 0
+    }
+
     /// Takes what has been active and not told up to `until`.
     fn take_active(&mut self, until: Timestamp) -> u64 {
         let running = self.active_from.map_or(0, |from| until.ms_since(from));
@@ -57,10 +65,18 @@ impl Meter {
 }
 
 impl<P: Profile> Machine<P> {
-    /// The leg is active from now on.
+    /// The leg is active from now on, or as active as it will ever be known to be.
     pub(super) fn start_meter(&mut self, now: Timestamp, id: LegId) {
+        let Some(leg) = self.legs.get(&id) else { return };
+        let is_unconfirmed = self.reports_of(self.session_of(leg)) == Reports::None;
+        if leg.meter.is_unconfirmed != is_unconfirmed && leg.meter.has_untold() {
+            // Another gateway: what was counted until now is told as what it was.
+            self.stop_meter(now, id);
+            self.read_meter(now, id, false);
+        }
         let Some(leg) = self.legs.get_mut(&id) else { return };
         leg.meter.was_active = true;
+        leg.meter.is_unconfirmed = is_unconfirmed;
         leg.meter.active_from.get_or_insert(now);
         self.metered.insert(id);
         self.set_slot_timer(now);
@@ -85,7 +101,8 @@ impl<P: Profile> Machine<P> {
         let Some(leg) = self.legs.get_mut(&id) else { return };
         let meter = &mut leg.meter;
         meter.seq += 1;
-        let active_ms = meter.take_active(now).min(slot_length.ms());
+        let told_ms = u32::try_from(meter.take_active(now).min(slot_length.ms())).unwrap_or(u32::MAX);
+        let (active_ms, unconfirmed_ms) = if meter.is_unconfirmed { (0, told_ms) } else { (told_ms, 0) };
         let reading = |bytes| Reading { bytes, packets: 0, drops: 0 };
         let (sold, reverse) = match meter.direction {
             Direction::Up => (meter.up, meter.down),
@@ -99,15 +116,16 @@ impl<P: Profile> Machine<P> {
             slot,
             sold: reading(sold),
             reverse: reading(reverse),
-            active_ms: u32::try_from(active_ms).unwrap_or(u32::MAX),
+            active_ms,
             // A gateway says nothing of queues.
             busy_ms: 0,
             gap_ms_max: 0,
             seen: sold > 0 || reverse > 0,
             last,
             at: now,
+            unconfirmed_ms,
         };
-        self.fact(crate::fact::Fact::Usage(reading));
+        self.fact(Report::Usage(reading));
     }
 
     /// The end of a slot: every running meter is read, and one that stopped is read once more.

@@ -272,17 +272,17 @@ impl<P: Profile> Machine<P> {
         if shape.attempt != leg.attempt || !leg.is_wanted_at(now) {
             return;
         }
-        let is_told =
-            matches!(leg.said, Said::Active | Said::Accepted) && leg.meter.accepted_attempt == shape.attempt;
+        let is_told = matches!(leg.said, Said::Active | Said::Accepted | Said::Unconfirmed)
+            && leg.meter.accepted_attempt == shape.attempt;
         leg.meter.accepted_attempt = shape.attempt;
-        if leg.said != Said::Active {
-            leg.said = Said::Accepted;
-        }
         if !is_told {
             let attempt = leg.attempt;
-            let certainty = self.certainty(self.legs.get(&id).and_then(|leg| self.session_of(leg)));
-            self.say(id, attempt, certainty, PolicyReport::Accepted);
+            if leg.said != Said::Active {
+                leg.said = Said::Accepted;
+            }
+            self.say(id, attempt, PolicyReport::Accepted);
         }
+        self.presume(now, id);
     }
 
     /// The gateway has not got this rule, or not any more.

@@ -72,8 +72,7 @@ impl<P: Profile> Machine<P> {
         }
         (leg.said, leg.hold, leg.repairs) = (Said::Active, Hold::Free, 0);
         self.start_meter(now, id);
-        let certainty = self.certainty(self.legs.get(&id).and_then(|leg| self.session_of(leg)));
-        self.say(id, attempt, certainty, PolicyReport::Active { at: now });
+        self.say(id, attempt, PolicyReport::Active { at: now });
     }
 
     /// The rule is gone from the gateway.

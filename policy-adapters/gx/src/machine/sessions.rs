@@ -1,15 +1,13 @@
 //! Open sessions and the gateways they are at, found by name, by subscriber and by address.
 
-use crate::address::{Prefix, UeAddress};
-use crate::fact::{Learnt, Place, SessionName};
 use crate::limits::{HOSTS_MAX, IN_FLIGHT_MAX, NUMBERS_WINDOW, RAR_BURST_MS, SESSIONS_MAX};
-use crate::profile::SubscriberRef;
 use crate::settings::{Gateway, Settings};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use tollway_diameter::machine::RequestId;
 use tollway_model::Timestamp;
+use tollway_policy::{DeviceAddress, Session as Learnt, SessionName, SubscriberRef};
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct SessionNo(pub u64);
@@ -66,9 +64,10 @@ pub(super) struct Session {
     pub realm: Arc<str>,
     pub apn: u16,
     pub subscriber: SubscriberRef,
-    pub address: UeAddress,
+    pub address: DeviceAddress,
     pub numbers: Numbers,
-    pub place: Place,
+    /// In a network that is not ours: his session goes on, nothing is sold on it.
+    pub is_away: bool,
     pub has_extended: bool,
     /// Out of the records: what its gateway holds is not known.
     pub is_restored: bool,
@@ -126,12 +125,12 @@ impl Host {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum AddressKey {
     V4(Ipv4Addr),
-    V6(Prefix),
+    V6(Ipv6Addr, u8),
 }
 
-fn keys(address: UeAddress) -> impl Iterator<Item = AddressKey> {
-    let (v4, v6) = address.parts();
-    v4.map(AddressKey::V4).into_iter().chain(v6.map(AddressKey::V6))
+fn keys(address: DeviceAddress) -> impl Iterator<Item = AddressKey> {
+    let v6 = address.v6.map(|(prefix, length)| AddressKey::V6(prefix, length));
+    address.v4.map(AddressKey::V4).into_iter().chain(v6)
 }
 
 #[derive(Default, Debug)]
@@ -215,7 +214,7 @@ impl Sessions {
         &self,
         subscriber: SubscriberRef,
         apn: u16,
-        address: UeAddress,
+        address: DeviceAddress,
     ) -> BTreeSet<SessionNo> {
         let at = keys(address).filter_map(|key| self.by_address.get(&(apn, key)).copied());
         self.of_subscriber(subscriber, apn).into_iter().chain(at).collect()
@@ -232,15 +231,15 @@ impl Sessions {
     pub fn open(&mut self, host: HostNo, apn: u16, learnt: &Learnt, is_restored: bool) -> SessionNo {
         let no = SessionNo(self.next);
         self.next += 1;
-        let id: Arc<str> = learnt.session.session_id.as_str().into();
+        let id: Arc<str> = learnt.name.session_id.as_str().into();
         let known_realm = &self.host(host).realm;
-        let realm = if **known_realm == *learnt.session.origin_realm {
+        let realm = if **known_realm == *learnt.name.origin_realm {
             known_realm.clone()
         } else {
-            learnt.session.origin_realm.as_str().into()
+            learnt.name.origin_realm.as_str().into()
         };
         self.host_mut(host).by_id.insert(id.clone(), no);
-        self.by_subscriber.insert((learnt.subscriber, apn), no);
+        self.by_subscriber.insert((learnt.access.subscriber, apn), no);
         for key in keys(learnt.address) {
             self.by_address.insert((apn, key), no);
         }
@@ -249,10 +248,10 @@ impl Sessions {
             id,
             realm,
             apn,
-            subscriber: learnt.subscriber,
+            subscriber: learnt.access.subscriber,
             address: learnt.address,
             numbers: Numbers::new(learnt.number),
-            place: learnt.place,
+            is_away: learnt.is_away,
             has_extended: learnt.has_extended,
             is_restored,
             push: Push::Idle,

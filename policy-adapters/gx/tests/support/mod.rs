@@ -18,13 +18,16 @@ use tollway_diameter::machine::{Failure, RequestId};
 use tollway_diameter::{Frame, Message, Origin, Outcome, Writer, answer, application, check, command};
 use tollway_gx::profile::Table;
 use tollway_gx::{
-    Access, Certainty, Counters, Desire, Fact, Gate, Gateway, Input, Known, Machine, Mark, Metering, Output,
-    QosClass, Rates, Settings, SubscriberRef, Terms, Token,
+    Counters, Desire, Gate, Gateway, Input, Known, Machine, Mark, Output, QosClass, Rates, Settings, Terms,
+    Token,
 };
 use tollway_model::{
     BitsPerSecond, Direction, Flow, LegId, Protocol, ReservationId, Schedule, SlotLength, Timestamp, Window,
 };
-use tollway_policy::{ClassShape, DesiredLeg, PolicyReport, Side, SlotReading};
+use tollway_policy::{
+    ClassShape, DesiredLeg, Metering, MobileAccess, PolicyReport, Report, Session, SessionReport, Side,
+    SlotReading, SubscriberRef,
+};
 
 pub const GATEWAY: &str = "pcef.example";
 pub const APN: &str = "internet";
@@ -188,8 +191,9 @@ pub fn desire(reservation: u64, subscriber: u64, from: Timestamp) -> Desire {
             flows: vec![flow],
             shape: ClassShape { packet_bytes: 1_500, queue_ms_max: 50, borrow: false },
             valid_until: window.until,
+            road: None,
         },
-        access: Access { subscriber: SubscriberRef(subscriber), apn: APN.into() },
+        access: MobileAccess { subscriber: SubscriberRef(subscriber), apn: APN.into() },
         terms: terms(),
         known: Known::New,
     }
@@ -220,7 +224,7 @@ pub struct World<P = Everybody> {
     /// What is durable follows at once unless this is off.
     pub is_store_up: bool,
     pub mark: Mark,
-    pub facts: Vec<Fact>,
+    pub facts: Vec<Report>,
     pub answers: BTreeMap<Token, Vec<u8>>,
     pub requests: VecDeque<(RequestId, Vec<u8>)>,
     next_token: u64,
@@ -360,8 +364,30 @@ impl<P: tollway_gx::Profile> World<P> {
         self.facts
             .iter()
             .filter_map(|fact| match fact {
-                Fact::Usage(reading) => Some(reading),
-                Fact::Learnt(_) | Fact::Changed(_) | Fact::Closed { .. } | Fact::Leg { .. } => None,
+                Report::Usage(reading) => Some(reading),
+                Report::Session(_) | Report::Port(_) | Report::Leg { .. } => None,
+            })
+            .collect()
+    }
+
+    /// Sessions as they were reported open, in order.
+    pub fn opened(&self) -> Vec<Session> {
+        self.facts
+            .iter()
+            .filter_map(|fact| match fact {
+                Report::Session(SessionReport::Open(session)) => Some(session.clone()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Why sessions were closed, in order.
+    pub fn closed(&self) -> Vec<&str> {
+        self.facts
+            .iter()
+            .filter_map(|fact| match fact {
+                Report::Session(SessionReport::Closed { reason, .. }) => Some(reason.as_str()),
+                _ => None,
             })
             .collect()
     }
@@ -381,17 +407,18 @@ pub const fn experimental(code: u32) -> Outcome {
     Outcome { vendor: TGPP, code }
 }
 
-fn word(fact: &Fact) -> Option<String> {
-    let Fact::Leg { leg, report, certainty, .. } = fact else { return None };
+fn word(fact: &Report) -> Option<String> {
+    let Report::Leg { leg, report, .. } = fact else { return None };
     let word = match report {
         PolicyReport::Accepted => "accepted".to_owned(),
         PolicyReport::Active { .. } => "active".to_owned(),
         PolicyReport::Refused { reason } => format!("refused: {reason}"),
         PolicyReport::Removed { .. } => "removed".to_owned(),
         PolicyReport::Lost { reason, .. } => format!("lost: {reason}"),
+        PolicyReport::Unconfirmed { .. } => "unconfirmed".to_owned(),
+        PolicyReport::Withdrawn { reason, .. } => format!("withdrawn: {reason}"),
     };
-    let unconfirmed = if *certainty == Certainty::Unconfirmed { " unconfirmed" } else { "" };
-    Some(format!("{} {word}{unconfirmed}", leg.reservation.0))
+    Some(format!("{} {word}", leg.reservation.0))
 }
 
 fn names(group: Avp<'_>) -> Vec<String> {
