@@ -120,6 +120,7 @@ async fn live(server: &Server, need: &Value) -> String {
             seen: true,
             last: n == 3,
             at: Timestamp(start + 5_000),
+            unconfirmed_ms: 0,
         }));
     }
     server.pass_ms(21_000);

@@ -36,7 +36,15 @@ async fn nothing_is_admitted_from_the_very_jump_on() {
     let quote = || {
         let need = Need::Rate(BitsPerSecond(1_000_000));
         let (direction, end) = (Direction::Up, When::In(60_000));
-        let command = Command::Quote(QuoteRequest { access, direction, tier: None, need, start: None, end });
+        let command = Command::Quote(QuoteRequest {
+            access,
+            direction,
+            tier: None,
+            need,
+            start: None,
+            end,
+            subscriber: None,
+        });
         let make = |request| Input::Client { request, customer, key: None, command };
         started.handle.submit(Lane::Quote, make)
     };

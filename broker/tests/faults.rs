@@ -33,6 +33,7 @@ fn request(broker: &Broker) -> QuoteRequest {
         need: Need::Rate(BitsPerSecond(100_000)),
         start: None,
         end: When::In(60_000),
+        subscriber: None,
     }
 }
 

@@ -10,6 +10,7 @@ use tollway_model::money::Currency;
 use tollway_model::{
     AccessId, Amount, BitsPerSecond, Direction, PoolId, Schedule, Segment, TierId, Timestamp, Window,
 };
+use tollway_policy::SubscriberRef;
 
 /// Rates below this need the floor of the return path, above it three per cent.
 const RETURN_KNEE_BPS: u64 =
@@ -23,6 +24,7 @@ const LEVEL_STEPS: u32 = 64;
 pub(crate) struct Ask<'a> {
     pub state: &'a State,
     pub access: AccessId,
+    pub subscriber: Option<SubscriberRef>,
     pub direction: Direction,
     pub tier: TierId,
     pub revision: u32,
@@ -149,6 +151,7 @@ impl Ask<'_> {
             notice_ms: u64::from(self.def.notice_s) * 1000,
             cancel_fee_ppm: self.def.cancel_fee_ppm,
             overhead_ppm: self.def.overhead_ppm,
+            charge_unconfirmed: self.def.charge_unconfirmed,
         };
         let unit = charge_by.unit();
         let segments = self.price(window, &schedule, unit.base_price(&self.def.tariff));
@@ -160,6 +163,7 @@ impl Ask<'_> {
             tier: self.tier,
             tier_revision: self.revision,
             access: self.access,
+            subscriber: self.subscriber,
             direction: self.direction,
             window,
             schedule,

@@ -211,6 +211,10 @@ fn apply_reported(state: &mut State, at: Timestamp, reported: &Reported) {
                 floor::fold(state, &reported.enforcement_point, reading, *judged);
                 continue;
             }
+            Fact::Session(session) => {
+                state.learnt.fold(session);
+                continue;
+            }
         };
         let Some(reservation) = state.reservations.get_mut(&id) else {
             panic!("a fact names {id}, which does not exist");
@@ -247,6 +251,7 @@ fn apply_configured(state: &mut State, configured: &Configured) {
     }
     let routes = state.config.accesses.iter().map(|(id, access)| (*id, route(state, access))).collect();
     state.routes = routes;
+    state.learnt.follow(&state.config);
     floor::forget_unknown(state);
 }
 

@@ -2,10 +2,11 @@
 //! and becomes records; the engine reads no file.
 
 use minicbor::{Decode, Encode};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use tollway_billing::{Tariff, Unit};
 use tollway_model::{AccessId, BitsPerSecond, Currency, CustomerId, Direction, PoolId, TierId};
-use tollway_policy::ClassShape;
+use tollway_policy::{ClassShape, GxTerms, RxTerms, SubscriberRef};
 
 /// A capacity pool: the scarce thing. Rates are class rates.
 #[derive(Clone, PartialEq, Eq, Encode, Decode, Debug)]
@@ -152,6 +153,32 @@ pub struct TierDef {
     pub cancel_fee_ppm: u32,
     #[n(14)]
     pub tariff: Tariff,
+    /// How its rules look at a gateway; present: it is sold on learnt accesses.
+    #[n(15)]
+    pub gx: Option<GxTerms>,
+    /// How its media look at an existing PCRF; present: it is sold there.
+    #[n(16)]
+    pub rx: Option<RxTerms>,
+    /// Whether time is paid for in which a peer that never says more has accepted the leg.
+    #[n(17)]
+    #[cbor(skip_if = "is_false")]
+    pub charge_unconfirmed: bool,
+}
+
+pub(crate) fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+impl TierDef {
+    /// Whether it says what a road needs to know. At ports nothing more is needed; a tier for a road is sold on
+    /// that road only.
+    pub fn fits(&self, road: Option<&RoadDef>) -> bool {
+        match road {
+            None => self.gx.is_none() && self.rx.is_none(),
+            Some(RoadDef::Gx { .. }) => self.gx.is_some(),
+            Some(RoadDef::Rx { .. }) => self.rx.is_some(),
+        }
+    }
 }
 
 /// Where one direction of an access is enforced and which pools it uses, nearest first.
@@ -161,6 +188,24 @@ pub struct SideDef {
     pub port: String,
     #[n(1)]
     pub pools: Vec<String>,
+}
+
+/// By what else than the ports of an agent an access is enforced.
+#[derive(Clone, PartialEq, Eq, Encode, Decode, Debug)]
+pub enum RoadDef {
+    /// A *family*: each subscriber with a session at this APN is an access of its own, `NAME/NUMBER`.
+    #[n(0)]
+    Gx {
+        /// In lower case, without the operator's part.
+        #[n(0)]
+        apn: String,
+    },
+    /// Subscribers behind an existing PCRF.
+    #[n(1)]
+    Rx {
+        #[n(0)]
+        apn: Option<String>,
+    },
 }
 
 #[derive(Clone, PartialEq, Eq, Encode, Decode, Debug)]
@@ -179,6 +224,9 @@ pub struct AccessDef {
     /// Reference to the line's owner; who that is lies outside the journal.
     #[n(5)]
     pub subscriber: String,
+    /// Absent: the ports of an agent.
+    #[n(6)]
+    pub road: Option<RoadDef>,
 }
 
 impl AccessDef {
@@ -188,6 +236,31 @@ impl AccessDef {
             Direction::Down => &self.down,
         }
     }
+
+    /// The APN of a family of learnt accesses.
+    pub fn apn(&self) -> Option<&str> {
+        match self.road.as_ref()? {
+            RoadDef::Gx { apn } => Some(apn),
+            RoadDef::Rx { .. } => None,
+        }
+    }
+}
+
+/// The name of a learnt access.
+pub fn line_name(family: &str, subscriber: SubscriberRef) -> String {
+    format!("{family}/{}", subscriber.0)
+}
+
+/// Splits the name of a learnt access; a number has one spelling.
+pub fn parse_line(name: &str) -> Option<(&str, SubscriberRef)> {
+    let (family, number) = name.rsplit_once('/')?;
+    let subscriber = SubscriberRef(number.parse().ok()?);
+    (subscriber.0.to_string() == number).then_some((family, subscriber))
+}
+
+/// The family of a name that stands for every line of it.
+pub fn parse_every(name: &str) -> Option<&str> {
+    name.strip_suffix("/*")
 }
 
 /// An address prefix.
@@ -260,10 +333,41 @@ impl<'b, C> Decode<'b, C> for Prefix {
 /// Endpoints of one access that a customer may name.
 #[derive(Clone, PartialEq, Eq, Encode, Decode, Debug)]
 pub struct EndpointDef {
+    /// An access, a line of a family (`internet/17`) or all of them (`internet/*`).
     #[n(0)]
     pub access: String,
+    /// On a learnt access they may be empty: its session says what the device's address is.
     #[n(1)]
     pub addresses: Vec<Prefix>,
+}
+
+impl EndpointDef {
+    pub fn covers(&self, access: &AccessDef, subscriber: Option<SubscriberRef>) -> bool {
+        match subscriber {
+            None => self.access == access.name,
+            Some(subscriber) => {
+                parse_every(&self.access) == Some(&access.name)
+                    || parse_line(&self.access) == Some((&access.name, subscriber))
+            }
+        }
+    }
+
+    /// The configured access that it names a part of, or the whole.
+    pub fn configured<'a>(
+        &'a self,
+        by_name: &BTreeMap<&str, &'a AccessDef>,
+    ) -> Result<&'a AccessDef, String> {
+        let name = self.access.as_str();
+        let family = parse_every(name).or_else(|| parse_line(name).map(|(family, _)| family));
+        let family = family.and_then(|family| by_name.get(family)).filter(|def| def.apn().is_some());
+        match (by_name.get(name), family) {
+            (Some(def), _) if def.apn().is_some() => {
+                Err(format!("access {name} is a family: write {name}/* or {name}/NUMBER of a subscriber"))
+            }
+            (Some(def), _) | (None, Some(def)) => Ok(def),
+            (None, None) => Err(format!("there is no access {name}")),
+        }
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Encode, Decode, Debug)]

@@ -3,13 +3,16 @@
 //! `Deficit`, recorded with it.
 
 use crate::calendar::Calendar;
-use crate::config::{AccessDef, Change, ConfigDef, CustomerDef, PoolDef, TierDef};
+use crate::config::{
+    AccessDef, Change, ConfigDef, CustomerDef, EndpointDef, PoolDef, TierDef, TierKind, parse_every,
+    parse_line,
+};
 use crate::decide::{Answer, Decided, Decision};
 use crate::record::{Configured, Deficit, DeficitRun, Record};
 use crate::refusal::{Code, Refusal};
 use crate::reservation::Reservation;
 use crate::state::State;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use tollway_model::{AccessId, Amount, CustomerId, Direction, PoolId, Slot, TierId};
 
 pub(crate) fn decide(state: &State, base: u64, wanted: &ConfigDef) -> Decided {
@@ -61,6 +64,13 @@ fn check(wanted: &ConfigDef) -> Result<(), String> {
         }
     }
     for tier in &wanted.tiers {
+        let is_asked_for = tier.gx.is_some() || tier.rx.is_some();
+        if is_asked_for && tier.kind != TierKind::Target {
+            return Err(format!(
+                "tier {}: what a gateway is asked for can be no more than a target: make its kind `target`",
+                tier.name
+            ));
+        }
         if !tier.tariff.is_bounded() || tier.shape.packet_bytes < 64 || tier.rate_min > tier.rate_max {
             return Err(format!(
                 "tier {}: a price, the packet size or the rates are out of range",
@@ -68,7 +78,9 @@ fn check(wanted: &ConfigDef) -> Result<(), String> {
             ));
         }
     }
+    let mut apns = BTreeSet::new();
     for access in &wanted.accesses {
+        check_road(access, &mut apns)?;
         for direction in Direction::BOTH {
             let side = access.side(direction);
             if let Some(pool) = side.pools.iter().find(|pool| !names.contains(&("pool", pool.as_str()))) {
@@ -82,12 +94,29 @@ fn check(wanted: &ConfigDef) -> Result<(), String> {
             }
         }
     }
+    let by_name: BTreeMap<_, _> = wanted.accesses.iter().map(|a| (a.name.as_str(), a)).collect();
+    for access in &wanted.accesses {
+        let family = parse_every(&access.name).or_else(|| parse_line(&access.name).map(|(name, _)| name));
+        if let Some(family) = family.filter(|name| by_name.get(name).is_some_and(|a| a.apn().is_some())) {
+            return Err(format!("access {}: its name is one that {family} gives to its lines", access.name));
+        }
+    }
     for customer in &wanted.customers {
         for endpoint in &customer.endpoints {
-            if !names.contains(&("access", endpoint.access.as_str())) {
-                return Err(format!("customer {}: there is no access {}", customer.name, endpoint.access));
-            }
+            endpoint.configured(&by_name).map_err(|why| format!("customer {}: {why}", customer.name))?;
         }
+    }
+    Ok(())
+}
+
+/// An APN is one family's at an enforcement point.
+fn check_road<'a>(access: &'a AccessDef, apns: &mut BTreeSet<(&'a str, &'a str)>) -> Result<(), String> {
+    let Some(apn) = access.apn() else { return Ok(()) };
+    if apn.is_empty() || apn.chars().any(|c| c.is_ascii_uppercase()) {
+        return Err(format!("access {}: write its APN in lower case", access.name));
+    }
+    if !apns.insert((&access.enforcement_point, apn)) {
+        return Err(format!("access {}: APN {apn} is another access's already", access.name));
     }
     Ok(())
 }
@@ -177,7 +206,8 @@ fn diff_accesses(state: &State, wanted: &ConfigDef, changes: &mut Vec<Change>, b
         let Some(before) = state.config.accesses.get(&id).filter(|before| *before != def) else { continue };
         let moved = before.enforcement_point != def.enforcement_point
             || before.up != def.up
-            || before.down != def.down;
+            || before.down != def.down
+            || before.road != def.road;
         let users = users(id);
         if moved && !users.is_empty() {
             broken.push(format!("access {} is enforced elsewhere and used by {users}", def.name));
@@ -188,10 +218,10 @@ fn diff_accesses(state: &State, wanted: &ConfigDef, changes: &mut Vec<Change>, b
 }
 
 fn diff_customers(state: &State, wanted: &ConfigDef, changes: &mut Vec<Change>, broken: &mut Vec<String>) {
-    let users = |id: CustomerId, gone: &dyn Fn(&str) -> bool| {
+    let users = |id: CustomerId, gone: &dyn Fn(&AccessDef, &Reservation) -> bool| {
         let of = open(state).filter(|r| {
             let access = state.config.accesses.get(&r.access);
-            r.customer == id && access.is_some_and(|a| gone(&a.name))
+            r.customer == id && access.is_some_and(|a| gone(a, r))
         });
         names(of.map(|r| r.id))
     };
@@ -199,7 +229,7 @@ fn diff_customers(state: &State, wanted: &ConfigDef, changes: &mut Vec<Change>, 
         if wanted.customers.iter().any(|c| c.name == def.name) {
             continue;
         }
-        let users = users(*id, &|_| true);
+        let users = users(*id, &|_, _| true);
         let wallet = tollway_billing::AccountId::wallet(*id, def.currency);
         let balance = Amount { micros: state.ledger.balance(wallet), currency: def.currency };
         if !users.is_empty() {
@@ -219,8 +249,9 @@ fn diff_customers(state: &State, wanted: &ConfigDef, changes: &mut Vec<Change>, 
             continue;
         };
         let Some(before) = state.config.customers.get(&id).filter(|before| *before != def) else { continue };
-        let gone = |access: &str| {
-            before.currency != def.currency || !def.endpoints.iter().any(|endpoint| endpoint.access == access)
+        let gone = |access: &AccessDef, of: &Reservation| {
+            let covers = |endpoint: &EndpointDef| endpoint.covers(access, of.subscriber);
+            before.currency != def.currency || !def.endpoints.iter().any(covers)
         };
         let users = users(id, &gone);
         let wallet = tollway_billing::AccountId::wallet(id, before.currency);

@@ -1,14 +1,18 @@
 //! Confirming a hold and binding flows.
 
+use crate::config::EndpointDef;
 use crate::decide::{Answer, Decided, Decision, own};
 use crate::limits;
 use crate::offer;
+use crate::quote;
 use crate::record::Record;
 use crate::refusal::{Code, Refusal};
 use crate::reservation::{Promise, Reservation};
 use crate::state::State;
 use crate::take;
+use std::net::IpAddr;
 use tollway_model::{CustomerId, Flow, ReservationId, Timestamp};
+use tollway_policy::Session;
 
 pub(crate) fn confirm(
     state: &State,
@@ -64,8 +68,7 @@ fn check_flows(state: &State, reservation: &Reservation, flows: &[Flow]) -> Resu
         let message = format!("a reservation has at most {} flows", limits::FLOWS_MAX);
         return Err(Refusal::new(Code::OutOfRange, message));
     }
-    let access = state.config.accesses.get(&reservation.access);
-    let customer = state.config.customers.get(&reservation.customer);
+    let device = Device::of(state, reservation)?;
     for (index, flow) in flows.iter().enumerate() {
         if !flow.is_one_family() {
             return Err(Refusal::new(Code::OutOfRange, format!("flow {index}: both ends are of one family")));
@@ -76,21 +79,52 @@ fn check_flows(state: &State, reservation: &Reservation, flows: &[Flow]) -> Resu
         if flows[..index].iter().any(|before| before.overlaps(flow)) {
             return Err(Refusal::new(Code::OutOfRange, format!("flow {index} overlaps an earlier one")));
         }
-        let allowed = access.zip(customer).is_some_and(|(access, customer)| {
-            customer
-                .endpoints
-                .iter()
-                .filter(|endpoint| endpoint.access == access.name)
-                .any(|endpoint| endpoint.addresses.iter().any(|prefix| prefix.contains(flow.device)))
-        });
-        if !allowed {
-            let message = format!("flow {index}: the device address is not an endpoint of this customer");
-            return Err(Refusal::new(Code::EndpointNotAllowed, message));
+        if let Err(why) = device.check(flow.device) {
+            return Err(Refusal::new(Code::EndpointNotAllowed, format!("flow {index}: {why}")));
         }
-        if state.flow_conflict(reservation.id, reservation.access, reservation.window, flow) {
+        if state.flow_conflict(reservation, flow) {
             let message = format!("flow {index} is covered by another reservation in this window");
             return Err(Refusal::new(Code::FlowConflict, message));
         }
     }
     Ok(())
+}
+
+/// What a flow's device may be.
+struct Device<'a> {
+    endpoints: Vec<&'a EndpointDef>,
+    /// The present session of a learnt access.
+    session: Option<&'a Session>,
+}
+
+impl<'a> Device<'a> {
+    fn of(state: &'a State, reservation: &Reservation) -> Result<Device<'a>, Refusal> {
+        let access = state.config.accesses.get(&reservation.access);
+        let customer = state.config.customers.get(&reservation.customer);
+        let endpoints = access.zip(customer).map_or_else(Vec::new, |(access, customer)| {
+            customer.endpoints.iter().filter(|e| e.covers(access, reservation.subscriber)).collect()
+        });
+        let Some(subscriber) = reservation.subscriber else { return Ok(Device { endpoints, session: None }) };
+        let refused = |message: &str| Err(Refusal::new(Code::EndpointNotAllowed, message));
+        match state.learnt.session((reservation.access, subscriber)) {
+            None => refused("the subscriber has no session"),
+            Some(session) if session.is_away => refused(quote::AWAY),
+            Some(session) => Ok(Device { endpoints, session: Some(session) }),
+        }
+    }
+
+    fn check(&self, device: IpAddr) -> Result<(), &'static str> {
+        let is_listed = self.endpoints.iter().any(|endpoint| {
+            // A session says what a device's address is; a list beside it narrows.
+            let is_open = self.session.is_some() && endpoint.addresses.is_empty();
+            is_open || endpoint.addresses.iter().any(|prefix| prefix.contains(device))
+        });
+        if !is_listed {
+            return Err("the device address is not an endpoint of this customer");
+        }
+        if self.session.is_some_and(|session| !session.address.contains(device)) {
+            return Err("the device address is not the one of the subscriber's session");
+        }
+        Ok(())
+    }
 }

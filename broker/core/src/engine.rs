@@ -3,12 +3,13 @@
 //! record that was applied when it was made.
 
 use crate::apply::apply;
+use crate::config::AccessDef;
 use crate::decide::{Answer, Decided, Decision};
 use crate::input::{Command, IdempotencyKey, Input, Output, RequestId};
 use crate::limits;
 use crate::record::{Answered, Envelope, Fact, MarketMade, Record, Reply};
 use crate::refusal::{Code, Refusal};
-use crate::reservation::LegState;
+use crate::reservation::{LegState, Reservation};
 use crate::state::State;
 use crate::{cancel, configure, confirm, invariants, quote, report, take, timer, wallet};
 use std::collections::VecDeque;
@@ -234,7 +235,7 @@ impl Engine {
 
     fn adapter_connected(&mut self, enforcement_point: String, connection: u64) {
         let after = self.state.last_seq;
-        let of_point = |access: &crate::config::AccessDef| access.enforcement_point == enforcement_point;
+        let of_point = |access: &AccessDef| access.enforcement_point == enforcement_point;
         let mut legs = Vec::new();
         let mut releases = Vec::new();
         for reservation in self.state.reservations.values() {
@@ -243,13 +244,15 @@ impl Engine {
                 continue;
             };
             if reservation.promise.is_confirmed() && reservation.leg.state != LegState::Absent {
-                legs.push(reservation.desired(access));
+                legs.push(self.state.desired(reservation, access));
             } else if reservation.leg.state == LegState::Removing {
-                releases.push(release(reservation, &enforcement_point));
+                releases.push(release(reservation, access));
             }
         }
+        let sessions = self.state.learnt.sessions_at(&enforcement_point).cloned().collect();
         let acked = self.state.last_batch(&enforcement_point);
-        self.outputs.push_back(Output::DesiredSet { after, enforcement_point, connection, legs, acked });
+        let set = Output::DesiredSet { after, enforcement_point, connection, legs, sessions, acked };
+        self.outputs.push_back(set);
         for command in releases {
             self.outputs.push_back(Output::Policy { after, command });
         }
@@ -262,8 +265,8 @@ impl Engine {
         }
         for (leg, attempt) in judged.strangers {
             let after = self.state.last_seq;
-            let command =
-                PolicyCommand::Release { leg, attempt, enforcement_point: enforcement_point.clone() };
+            let enforcement_point = enforcement_point.clone();
+            let command = PolicyCommand::Release { leg, attempt, enforcement_point, access: None };
             self.outputs.push_back(Output::Policy { after, command });
         }
         let number = self.state.last_batch(&enforcement_point).max(number);
@@ -276,9 +279,13 @@ impl Engine {
         let envelope = Envelope { seq: self.state.last_seq.next(), at, due, record };
         apply(&mut self.state, &envelope);
         self.effects(&envelope);
+        let mut endings = Vec::new();
         let touched: Vec<ReservationId> = match &envelope.record {
             Record::Ended(ended) => vec![ended.reservation],
-            Record::Reported(reported) => reported.facts.iter().filter_map(reservation_of).collect(),
+            Record::Reported(reported) => {
+                endings = report::withdrawn(&self.state, reported);
+                reported.facts.iter().filter_map(reservation_of).collect()
+            }
             Record::MarketMade(_)
             | Record::Configured(_)
             | Record::Quoted(_)
@@ -293,6 +300,9 @@ impl Engine {
             | Record::Answered(_) => Vec::new(),
         };
         self.records.push(envelope);
+        for record in endings {
+            self.record(at, due, record);
+        }
         for id in touched {
             let final_hold =
                 self.state.reservations.get(&id).filter(|r| r.may_settle()).map(|r| r.money.held);
@@ -324,9 +334,9 @@ impl Engine {
         let Some(reservation) = self.state.reservations.get(&id) else { return };
         let Some(access) = self.state.config.accesses.get(&reservation.access) else { return };
         let command = if wants && reservation.promise.is_confirmed() {
-            PolicyCommand::Desire(reservation.desired(access))
+            PolicyCommand::Desire(self.state.desired(reservation, access))
         } else if !wants && reservation.leg.state == LegState::Removing {
-            release(reservation, &access.enforcement_point)
+            release(reservation, access)
         } else {
             return;
         };
@@ -338,11 +348,12 @@ impl Engine {
     }
 }
 
-fn release(reservation: &crate::Reservation, enforcement_point: &str) -> PolicyCommand {
+fn release(reservation: &Reservation, access: &AccessDef) -> PolicyCommand {
     PolicyCommand::Release {
         leg: reservation.leg_id(),
         attempt: reservation.leg.attempt,
-        enforcement_point: enforcement_point.to_owned(),
+        enforcement_point: access.enforcement_point.clone(),
+        access: reservation.mobile_access(access),
     }
 }
 
@@ -350,6 +361,6 @@ fn reservation_of(fact: &Fact) -> Option<ReservationId> {
     match fact {
         Fact::Leg { leg, .. } => Some(leg.reservation),
         Fact::Usage(usage) => Some(usage.reading.leg.reservation),
-        Fact::Port(..) => None,
+        Fact::Port(..) | Fact::Session(_) => None,
     }
 }

@@ -24,7 +24,7 @@ pub fn entries_of(
                     let id = usage.reading.leg.reservation;
                     from_hold(seq, n, EntryKind::Charge, id, usage.posted, payer(id)?)
                 }
-                Fact::Usage(_) | Fact::Leg { .. } | Fact::Port(..) => None,
+                Fact::Usage(_) | Fact::Leg { .. } | Fact::Port(..) | Fact::Session(_) => None,
             })
             .collect(),
         Record::Ended(ended) if ended.fee > Micros::ZERO => payer(ended.reservation)

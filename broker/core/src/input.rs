@@ -4,7 +4,7 @@ use crate::config::ConfigDef;
 use crate::offer::QuoteRequest;
 use crate::record::Reply;
 use tollway_model::{Amount, CustomerId, Flow, OfferId, ReservationId, Seq};
-use tollway_policy::{DesiredLeg, PolicyCommand, Report};
+use tollway_policy::{DesiredLeg, PolicyCommand, Report, Session};
 
 /// Names a request of the shell, so that its reply finds the way back.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -93,6 +93,8 @@ pub enum Output {
         enforcement_point: String,
         connection: u64,
         legs: Vec<DesiredLeg>,
+        /// Learnt accesses of the enforcement point that are attached.
+        sessions: Vec<Session>,
         acked: u64,
     },
     /// The batch is taken and may be forgotten by the adapter.

@@ -15,6 +15,7 @@ pub mod entries;
 pub mod floor;
 pub mod input;
 mod invariants;
+pub mod learnt;
 pub mod limits;
 pub mod offer;
 mod quote;

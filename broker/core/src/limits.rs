@@ -62,6 +62,12 @@ pub const ENDED_KEPT_MS: u64 = 3_600_000;
 /// Reports in one batch of an adapter.
 pub const REPORTS_PER_BATCH_MAX: usize = 1_000;
 
+/// Learnt accesses of a market; each costs some 500 bytes.
+pub const LEARNT_ACCESSES_MAX: usize = 1_000_000;
+
+/// Longest part of a session's name: an identity of Diameter is at most 255 bytes, its Session-Id somewhat longer.
+pub const SESSION_NAME_BYTES_MAX: usize = 512;
+
 /// Past counter lives remembered per leg, so that a late reading of one is not taken for a new life.
 pub const PAST_INCARNATIONS_MAX: usize = 8;
 

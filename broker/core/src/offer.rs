@@ -7,7 +7,7 @@ use tollway_model::{
     AccessId, Amount, BitsPerSecond, CustomerId, Direction, Micros, QuoteId, Schedule, TierId, Timestamp,
     Window,
 };
-use tollway_policy::ClassShape;
+use tollway_policy::{ClassShape, SubscriberRef};
 
 /// What a customer needs inside a window.
 #[derive(Clone, Copy, PartialEq, Eq, Encode, Decode, Debug)]
@@ -55,6 +55,9 @@ pub struct QuoteRequest {
     pub start: Option<When>,
     #[n(5)]
     pub end: When,
+    /// Whose line it is, where the access is a family.
+    #[n(6)]
+    pub subscriber: Option<SubscriberRef>,
 }
 
 /// The parts of a tier that a reservation carries through its whole life.
@@ -78,6 +81,10 @@ pub struct Terms {
     pub cancel_fee_ppm: u32,
     #[n(8)]
     pub overhead_ppm: u32,
+    /// Unconfirmed time is paid for like active time.
+    #[n(9)]
+    #[cbor(skip_if = "crate::config::is_false")]
+    pub charge_unconfirmed: bool,
 }
 
 /// How a counter-offer differs from what was asked.
@@ -137,6 +144,9 @@ pub struct Offer {
     /// The worst case: what will be held.
     #[n(12)]
     pub total: Amount,
+    /// Whose line it is, where the access is a family.
+    #[n(13)]
+    pub subscriber: Option<SubscriberRef>,
 }
 
 impl Offer {

@@ -69,6 +69,7 @@ fn ask<'a>(state: &'a State, request: &QuoteRequest, tier: TierId, entry: &'a Ti
     Ask {
         state,
         access: request.access,
+        subscriber: request.subscriber,
         direction: request.direction,
         tier,
         revision: entry.revision,
@@ -80,14 +81,28 @@ fn ask<'a>(state: &'a State, request: &QuoteRequest, tier: TierId, entry: &'a Ti
 /// A customer names only accesses that its configuration allows.
 pub(crate) fn may_use(state: &State, customer: CustomerId, request: &QuoteRequest) -> Result<(), Refusal> {
     let access = state.config.accesses.get(&request.access);
-    let allowed = state.config.customers.get(&customer).is_some_and(|c| {
-        access.is_some_and(|access| c.endpoints.iter().any(|endpoint| endpoint.access == access.name))
+    // A line that was never seen is answered like one that is not the customer's.
+    let is_there = access.is_some_and(|access| match (access.apn(), request.subscriber) {
+        (Some(_), Some(subscriber)) => state.learnt.is_known((request.access, subscriber)),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
     });
-    if allowed {
-        return Ok(());
+    let allowed = state.config.customers.get(&customer).is_some_and(|c| {
+        let covers = |access| c.endpoints.iter().any(|endpoint| endpoint.covers(access, request.subscriber));
+        access.is_some_and(covers)
+    });
+    if !is_there || !allowed {
+        return Err(Refusal::new(Code::EndpointNotAllowed, "this customer may not buy for that access"));
     }
-    Err(Refusal::new(Code::EndpointNotAllowed, "this customer may not buy for that access"))
+    let line = request.subscriber.map(|subscriber| (request.access, subscriber));
+    match line.and_then(|line| state.learnt.session(line)) {
+        Some(session) if session.is_away => Err(Refusal::new(Code::EndpointNotAllowed, AWAY)),
+        Some(_) | None => Ok(()),
+    }
 }
+
+/// Nothing is sold to a subscriber in a network that is not ours.
+pub(crate) const AWAY: &str = "the subscriber is in another network";
 
 /// Tiers on sale that the customer can pay: a price is in its tariff's currency.
 fn tiers_of<'a>(
@@ -96,6 +111,7 @@ fn tiers_of<'a>(
     request: &QuoteRequest,
 ) -> Result<Vec<(TierId, &'a TierEntry)>, Refusal> {
     let currency = state.config.customers.get(&customer).map(|def| def.currency);
+    let road = state.config.accesses.get(&request.access).and_then(|access| access.road.as_ref());
     let tiers: Vec<_> = state
         .config
         .tiers
@@ -103,7 +119,7 @@ fn tiers_of<'a>(
         .filter(|(id, tier)| {
             let wanted = request.tier.is_none_or(|wanted| wanted == **id);
             let payable = currency == Some(tier.def.tariff.currency);
-            wanted && payable && tier.on_sale && tier.def.kind != TierKind::Background
+            wanted && payable && tier.def.fits(road) && tier.on_sale && tier.def.kind != TierKind::Background
         })
         .map(|(id, tier)| (*id, tier))
         .collect();

@@ -7,10 +7,10 @@ use crate::refusal::Refusal;
 use crate::reservation::{EndReason, Reservation};
 use minicbor::{Decode, Encode};
 use tollway_model::{
-    Amount, BitsPerSecond, CustomerId, Direction, Flow, LegId, Micros, PoolId, QuoteId, ReservationId, Seq,
-    Slot, SlotLength, Timestamp,
+    AccessId, Amount, BitsPerSecond, CustomerId, Direction, Flow, LegId, Micros, PoolId, QuoteId,
+    ReservationId, Seq, Slot, SlotLength, Timestamp,
 };
-use tollway_policy::{PolicyReport, PortReading, SlotReading};
+use tollway_policy::{PolicyReport, PortReading, SessionReport, SlotReading, SubscriberRef};
 
 /// The first record of every journal.
 #[derive(Clone, PartialEq, Eq, Encode, Decode, Debug)]
@@ -98,6 +98,19 @@ pub enum Fact {
     /// Absent judgement: no pool's floor lies at this port alone, or the port was down.
     #[n(2)]
     Port(#[n(0)] PortReading, #[n(1)] Option<FloorFact>),
+    #[n(3)]
+    Session(#[n(0)] SessionFact),
+}
+
+/// What happened to a learnt access.
+#[derive(Clone, PartialEq, Eq, Encode, Decode, Debug)]
+pub struct SessionFact {
+    #[n(0)]
+    pub family: AccessId,
+    #[n(1)]
+    pub subscriber: SubscriberRef,
+    #[n(2)]
+    pub report: SessionReport,
 }
 
 /// What everyone else was left of a port in a slot, against what is never sold there.
@@ -147,6 +160,15 @@ pub struct UsageFact {
     /// False for a reading out of its place (a slot gone by, or not come yet): it only meters.
     #[n(10)]
     pub is_placed: bool,
+    /// Owed time in which the leg was accepted by a peer that never says more; in `kept_ms` only if the terms
+    /// charge it.
+    #[n(11)]
+    #[cbor(skip_if = "is_zero")]
+    pub unconfirmed_ms: u64,
+}
+
+fn is_zero(ms: &u64) -> bool {
+    *ms == 0
 }
 
 #[derive(Clone, PartialEq, Eq, Encode, Decode, Debug)]

@@ -2,12 +2,13 @@
 //! seeing what the one before it changed.
 
 use crate::floor;
-use crate::record::{Fact, Record, Reported};
-use crate::reservation::Reservation;
+use crate::learnt;
+use crate::record::{Ended, Fact, Record, Reported};
+use crate::reservation::{EndReason, LegState, Reservation, clip};
 use crate::state::State;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use tollway_model::{LegId, ReservationId, Timestamp};
+use tollway_model::{LegId, Micros, ReservationId, Timestamp};
 use tollway_policy::{PolicyReport, Report};
 
 pub(crate) struct Judged {
@@ -24,11 +25,16 @@ pub(crate) fn decide(state: &State, now: Timestamp, point: &str, number: u64, re
     let mut scratch: BTreeMap<ReservationId, Reservation> = BTreeMap::new();
     let mut facts = Vec::with_capacity(reports.len());
     let mut strangers = Vec::new();
+    let mut sessions = learnt::Judge::new(state, point);
     let mut ports = floor::Judge::new(state, now, point);
     for report in reports {
         let leg = match report {
             Report::Port(reading) => {
                 facts.extend(ports.judge(reading));
+                continue;
+            }
+            Report::Session(session) => {
+                facts.extend(sessions.judge(session));
                 continue;
             }
             Report::Leg { leg, .. } => *leg,
@@ -56,6 +62,22 @@ pub(crate) fn decide(state: &State, now: Timestamp, point: &str, number: u64, re
     Judged { record: Some(Record::Reported(reported)), strangers }
 }
 
+/// What cannot be held any more ends at once: nothing is owed for a promise that nobody keeps.
+pub(crate) fn withdrawn(state: &State, reported: &Reported) -> Vec<Record> {
+    let mut ended = BTreeMap::new();
+    for fact in &reported.facts {
+        let Fact::Leg { leg, report: PolicyReport::Withdrawn { reason, .. }, .. } = fact else { continue };
+        let id = leg.reservation;
+        let Some(reservation) = state.reservations.get(&id) else { continue };
+        if reservation.promise.is_confirmed() && reservation.leg.state == LegState::Lost {
+            let detail = Some(clip(reason));
+            let reason = EndReason::Terminated;
+            ended.insert(id, Record::Ended(Ended { reservation: id, reason, fee: Micros::ZERO, detail }));
+        }
+    }
+    ended.into_values().collect()
+}
+
 /// The reservation of a leg that this enforcement point may speak about. One that the record of this very
 /// batch will forget is not known any more.
 fn known_leg<'a>(state: &'a State, now: Timestamp, point: &str, leg: LegId) -> Option<&'a Reservation> {
@@ -69,8 +91,8 @@ fn known_leg<'a>(state: &'a State, now: Timestamp, point: &str, leg: LegId) -> O
 
 fn judge(state: &State, now: Timestamp, reservation: &Reservation, report: &Report) -> Option<Fact> {
     match report {
-        // Judged by its port, which no reservation owns.
-        Report::Port(_) => None,
+        // Judged by its port or its line, which no reservation owns.
+        Report::Port(_) | Report::Session(_) => None,
         Report::Usage(reading) => reservation.judge(now, reading, state.slot_length()).map(Fact::Usage),
         Report::Leg { leg, attempt, report } => {
             let stale =
@@ -79,8 +101,7 @@ fn judge(state: &State, now: Timestamp, reservation: &Reservation, report: &Repo
             let old_removal = matches!(report, PolicyReport::Removed { .. })
                 && *attempt < reservation.leg.attempt
                 && reservation.promise.is_live();
-            let settled =
-                reservation.settled && reservation.leg.state == crate::reservation::LegState::Absent;
+            let settled = reservation.settled && reservation.leg.state == LegState::Absent;
             if stale || old_removal || settled || *attempt > reservation.leg.attempt {
                 return None;
             }

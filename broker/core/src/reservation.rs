@@ -12,7 +12,7 @@ use tollway_model::{
     AccessId, Amount, CustomerId, Direction, Flow, LegId, Micros, ReservationId, Schedule, Slot, SlotLength,
     TierId, Timestamp, Window,
 };
-use tollway_policy::{DesiredLeg, PolicyReport, Reading, Side, SlotReading};
+use tollway_policy::{DesiredLeg, MobileAccess, PolicyReport, Reading, Side, SlotReading, SubscriberRef};
 
 #[derive(Clone, Copy, PartialEq, Eq, Encode, Decode, Debug)]
 #[cbor(index_only)]
@@ -98,6 +98,9 @@ pub enum LegState {
     /// The device said no; it is asked again until the tier's grace is over.
     #[n(6)]
     Refused,
+    /// Accepted by a peer that never says whether it is in force: the most that will be known.
+    #[n(7)]
+    Unconfirmed,
 }
 
 impl LegState {
@@ -110,7 +113,13 @@ impl LegState {
             LegState::Removing => "removing",
             LegState::Lost => "lost",
             LegState::Refused => "refused",
+            LegState::Unconfirmed => "unconfirmed",
         }
+    }
+
+    /// In force, as far as anyone will ever say.
+    pub const fn is_in_force(&self) -> bool {
+        matches!(self, LegState::Active | LegState::Unconfirmed)
     }
 }
 
@@ -126,6 +135,7 @@ pub struct Leg {
     /// Why, for `Lost` and `Refused`.
     #[n(3)]
     pub reason: Option<String>,
+    /// Was in force, or unconfirmed where a peer never says more.
     #[n(4)]
     pub was_active: bool,
 }
@@ -223,6 +233,9 @@ pub struct Reservation {
     pub created: Timestamp,
     #[n(19)]
     pub variant: Variant,
+    /// Whose line it is, where the access is a family.
+    #[n(20)]
+    pub subscriber: Option<SubscriberRef>,
 }
 
 impl Reservation {
@@ -265,7 +278,13 @@ impl Reservation {
             settled: false,
             created: at,
             variant: offer.variant,
+            subscriber: offer.subscriber,
         }
+    }
+
+    /// The line of a family of learnt accesses that this is sold on.
+    pub(crate) fn mobile_access(&self, access: &AccessDef) -> Option<MobileAccess> {
+        Some(MobileAccess { subscriber: self.subscriber?, apn: access.apn()?.to_owned() })
     }
 
     pub const fn hold_id(&self) -> HoldId {
@@ -306,8 +325,8 @@ impl Reservation {
         self.terms.start_grace_ms.max(limits::START_GRACE_MS_MIN)
     }
 
-    /// What the enforcement point should make so.
-    pub fn desired(&self, access: &AccessDef) -> DesiredLeg {
+    /// What the enforcement point should make so, but for its road.
+    pub(crate) fn desired(&self, access: &AccessDef) -> DesiredLeg {
         let packet = self.terms.shape.packet_bytes;
         let sold = self.schedule.map_rates(|rate| rate.class_rate(packet));
         let back = self.schedule.map_rates(|rate| rate.return_path().class_rate(packet));
@@ -325,6 +344,7 @@ impl Reservation {
             flows: self.flows.clone(),
             shape: self.terms.shape,
             valid_until: self.window.until,
+            road: None,
         }
     }
 
@@ -360,6 +380,7 @@ impl Reservation {
             posted: Micros::ZERO,
             covered_until: self.meter.covered_until,
             is_placed: false,
+            unconfirmed_ms: 0,
         };
         let happened = now.plus_ms(limits::CLOCK_TOLERANCE_MS);
         if reading.slot < self.meter.slot || reading.slot > slot_length.slot_of(happened) {
@@ -385,15 +406,15 @@ impl Reservation {
             self.schedule.bytes_in(Window::new(from, in_slot.until))
         };
         let kept_before = if same_slot { self.meter.slot_kept_ms } else { 0 };
-        let active = match segment {
-            Some(_) => u64::from(reading.active_ms).min(in_slot.len_ms().saturating_sub(kept_before)),
-            None => 0,
-        };
+        let owed = segment.map_or(0, |_| in_slot.len_ms().saturating_sub(kept_before));
+        let active = u64::from(reading.active_ms).min(owed);
+        let unconfirmed = u64::from(reading.unconfirmed_ms).min(owed - active);
+        let paid = if self.terms.charge_unconfirmed { active + unconfirmed } else { active };
         let unseen = !reading.seen && !self.meter.seen;
         let budget = self.terms.unseen_free_ms.saturating_sub(self.meter.excused_ms);
-        let excused = if unseen { active.min(budget) } else { 0 };
-        let kept = active - excused;
-        let charged_bytes = if active == 0 { 0 } else { metered.delivered_bytes.min(promised) };
+        let excused = if unseen { paid.min(budget) } else { 0 };
+        let kept = paid - excused;
+        let charged_bytes = share(metered.delivered_bytes, paid, active + unconfirmed).min(promised);
         let index = segment.unwrap_or(0);
         UsageFact {
             promised_bytes: promised,
@@ -404,6 +425,7 @@ impl Reservation {
             posted: self.line.preview(index, kept, charged_bytes, self.cap()),
             covered_until: self.meter.covered_until.max(in_slot.until),
             is_placed: true,
+            unconfirmed_ms: unconfirmed,
             ..metered
         }
     }
@@ -424,7 +446,7 @@ impl Reservation {
                 self.meter.seen = false;
                 if self.promise.is_confirmed() {
                     self.leg.attempt += 1;
-                    if !matches!(self.leg.state, LegState::Active | LegState::Lost) {
+                    if !matches!(self.leg.state, LegState::Active | LegState::Unconfirmed | LegState::Lost) {
                         self.set_leg(at, LegState::Sent, None);
                     }
                 }
@@ -451,7 +473,7 @@ impl Reservation {
         match fact {
             Fact::Leg { report, .. } => self.fold_report(at, report),
             Fact::Usage(usage) => self.fold_usage(usage),
-            Fact::Port(..) => {}
+            Fact::Port(..) | Fact::Session(_) => {}
         }
     }
 
@@ -481,6 +503,8 @@ impl Reservation {
             | PolicyReport::Active { .. }
             | PolicyReport::Refused { .. }
             | PolicyReport::Lost { .. }
+            | PolicyReport::Unconfirmed { .. }
+            | PolicyReport::Withdrawn { .. }
                 if removing || self.leg.state == LegState::Absent => {}
             PolicyReport::Accepted => {
                 if matches!(self.leg.state, LegState::Sent | LegState::Refused) {
@@ -488,19 +512,16 @@ impl Reservation {
                 }
             }
             PolicyReport::Active { at: when } => {
-                self.leg.was_active = true;
-                if self.leg.state != LegState::Active {
-                    let since = (*when).min(at);
-                    self.set_leg(since, LegState::Active, None);
-                    // Nothing was promised for the time in which it was not in force.
-                    self.meter.covered_until = self.meter.covered_until.max(since);
-                }
+                self.in_force((*when).min(at), LegState::Active);
             }
-            PolicyReport::Refused { reason } if self.leg.state == LegState::Active => {
+            PolicyReport::Unconfirmed { at: when } => {
+                self.in_force((*when).min(at), LegState::Unconfirmed);
+            }
+            PolicyReport::Refused { reason } if self.leg.state.is_in_force() => {
                 self.set_leg(at, LegState::Lost, Some(clip(reason)));
             }
             PolicyReport::Refused { reason } => self.set_leg(at, LegState::Refused, Some(clip(reason))),
-            PolicyReport::Lost { at: when, reason } => {
+            PolicyReport::Lost { at: when, reason } | PolicyReport::Withdrawn { at: when, reason } => {
                 self.set_leg((*when).min(at), LegState::Lost, Some(clip(reason)))
             }
         }
@@ -526,7 +547,8 @@ impl Reservation {
             meter.slot_kept_ms = 0;
             meter.slot_charged_bytes = 0;
         }
-        meter.slot_kept_ms += usage.kept_ms + usage.excused_ms;
+        let unpaid = if self.terms.charge_unconfirmed { 0 } else { usage.unconfirmed_ms };
+        meter.slot_kept_ms += usage.kept_ms + usage.excused_ms + unpaid;
         meter.slot_charged_bytes += usage.charged_bytes;
         meter.excused_ms += usage.excused_ms;
         meter.seen |= reading.seen;
@@ -540,6 +562,15 @@ impl Reservation {
         assert_eq!(posted, usage.posted, "a usage fact posts what its line says: {}", self.id);
         self.money.posted.0 += posted.0;
         self.money.held.0 -= posted.0;
+    }
+
+    fn in_force(&mut self, since: Timestamp, state: LegState) {
+        self.leg.was_active = true;
+        if self.leg.state != state {
+            // Nothing was promised for the time in which it was not in force.
+            self.meter.covered_until = self.meter.covered_until.max(since);
+            self.set_leg(since, state, None);
+        }
     }
 
     fn send(&mut self, at: Timestamp) {
@@ -562,6 +593,14 @@ impl Reservation {
         self.leg.state = state;
         self.leg.since = at;
         self.leg.reason = reason;
+    }
+}
+
+/// The part of some bytes that goes with a part of the time.
+fn share(bytes: u64, ms: u64, of_ms: u64) -> u64 {
+    match (u128::from(bytes) * u128::from(ms)).checked_div(u128::from(of_ms)) {
+        Some(part) => u64::try_from(part).unwrap_or(u64::MAX),
+        None => 0,
     }
 }
 

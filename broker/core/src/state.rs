@@ -1,8 +1,9 @@
 //! The engine's state. Only `apply` changes it, and only from records.
 
 use crate::calendar::Calendar;
-use crate::config::{AccessDef, ConfigDef, CustomerDef, PoolDef, TierDef};
+use crate::config::{AccessDef, ConfigDef, CustomerDef, PoolDef, RoadDef, TierDef, line_name, parse_line};
 use crate::floor::{PortFloor, PortKey};
+use crate::learnt::Learnt;
 use crate::limits;
 use crate::offer::Quote;
 use crate::record::MarketMade;
@@ -13,8 +14,9 @@ use std::sync::Arc;
 use tollway_billing::Ledger;
 use tollway_model::{
     AccessId, CustomerId, Direction, Flow, PoolId, Protocol, QuoteId, ReservationId, Seq, SlotLength, TierId,
-    Timestamp, Window,
+    Timestamp,
 };
+use tollway_policy::{DesiredLeg, Road, SubscriberRef};
 
 /// A tier as it is sold now.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -50,6 +52,22 @@ impl Config {
 
     pub fn access_id(&self, name: &str) -> Option<AccessId> {
         self.accesses.iter().find(|(_, a)| a.name == name).map(|(id, _)| *id)
+    }
+
+    /// An access by its name: a configured one, or a line of a family, whether it was ever seen or not.
+    pub fn find_access(&self, name: &str) -> Option<(AccessId, Option<SubscriberRef>)> {
+        let configured = self.access_id(name).map(|id| (id, None));
+        configured.or_else(|| {
+            let (family, subscriber) = parse_line(name)?;
+            let (id, _) = self.accesses.iter().find(|(_, a)| a.name == family && a.apn().is_some())?;
+            Some((*id, Some(subscriber)))
+        })
+    }
+
+    /// The name of an access or of a line of it; `None` when it was removed since.
+    pub fn access_name(&self, id: AccessId, subscriber: Option<SubscriberRef>) -> Option<String> {
+        let def = self.accesses.get(&id)?;
+        Some(subscriber.map_or_else(|| def.name.clone(), |subscriber| line_name(&def.name, subscriber)))
     }
 
     pub fn customer_id(&self, name: &str) -> Option<CustomerId> {
@@ -192,6 +210,7 @@ pub struct State {
     pub(crate) deficits: BTreeMap<(PoolId, Direction), Vec<crate::record::DeficitRun>>,
     /// What the ports' meters said of everyone else's floor.
     pub(crate) floors: BTreeMap<PortKey, PortFloor>,
+    pub(crate) learnt: Learnt,
 }
 
 impl State {
@@ -271,20 +290,42 @@ impl State {
         self.calendars.get(&(pool, direction)).expect("a configured pool has a calendar in both directions")
     }
 
+    /// Accesses that were learnt, with their sessions.
+    pub fn learnt(&self) -> &Learnt {
+        &self.learnt
+    }
+
+    /// What the enforcement point of a reservation should make so.
+    pub(crate) fn desired(&self, reservation: &Reservation, access: &AccessDef) -> DesiredLeg {
+        let tier = self.config.tier_revision(reservation.tier, reservation.tier_revision);
+        let is_active = reservation.leg.state.is_in_force();
+        let road = match (&access.road, tier) {
+            (Some(RoadDef::Gx { .. }), Some(tier)) => reservation
+                .mobile_access(access)
+                .zip(tier.gx.clone())
+                .map(|(access, terms)| Road::Gx { access, terms, is_active }),
+            (Some(RoadDef::Rx { apn }), Some(tier)) => {
+                tier.rx.clone().map(|terms| Road::Rx { apn: apn.clone(), terms, is_active })
+            }
+            (None, _) | (Some(_), None) => None,
+        };
+        DesiredLeg { road, ..reservation.desired(access) }
+    }
+
     /// Another live reservation at the same enforcement point that one of these flows would overlap.
-    pub(crate) fn flow_conflict(
-        &self,
-        own: ReservationId,
-        access: AccessId,
-        window: Window,
-        flow: &Flow,
-    ) -> bool {
-        let point = self.config.accesses.get(&access).map(|a| &a.enforcement_point);
-        self.flows.get(&FlowKey::of(flow)).into_iter().flatten().filter(|id| **id != own).any(|id| {
+    pub(crate) fn flow_conflict(&self, own: &Reservation, flow: &Flow) -> bool {
+        let point = |of: &Reservation| self.config.accesses.get(&of.access).map(|a| &a.enforcement_point);
+        // An address of a session is its subscriber's only while it lasts, and in its APN: what was bound on
+        // another line says nothing about this one.
+        let is_there = |other: &Reservation| match own.subscriber {
+            Some(_) => (other.access, other.subscriber) == (own.access, own.subscriber),
+            None => other.subscriber.is_none() && point(other) == point(own),
+        };
+        self.flows.get(&FlowKey::of(flow)).into_iter().flatten().filter(|id| **id != own.id).any(|id| {
             self.reservations.get(id).is_some_and(|other| {
                 other.promise.is_live()
-                    && other.window.overlaps(window)
-                    && self.config.accesses.get(&other.access).map(|a| &a.enforcement_point) == point
+                    && other.window.overlaps(own.window)
+                    && is_there(other)
                     && other.flows.iter().any(|f| f.overlaps(flow))
             })
         })

@@ -63,6 +63,7 @@ fn no_longer_fits(
     let ask = Ask {
         state,
         access: offer.access,
+        subscriber: offer.subscriber,
         direction: offer.direction,
         tier: offer.tier,
         revision: offer.tier_revision,

@@ -35,7 +35,7 @@ pub(crate) fn decide(state: &State, due: Timestamp, timer: Timer) -> Vec<Record>
         Due::GraceEnds => {
             // An enforcement point that accepted the leg follows its schedule by itself. That nothing was
             // heard of it since may be our own absence, which ends no promise.
-            let is_accepted = reservation.leg.state == LegState::Accepted;
+            let is_accepted = matches!(reservation.leg.state, LegState::Accepted | LegState::Unconfirmed);
             if reservation.promise.is_confirmed() && !reservation.leg.was_active && !is_accepted {
                 vec![ended(reservation, EndReason::Terminated)]
             } else {

@@ -35,6 +35,7 @@ fn a_schedule_has_at_most_64_segments() {
             need: Need::Rate(BitsPerSecond(1_000_000 + k * 100_000)),
             start: Some(When::At(start)),
             end: When::At(start.plus_ms(30_000)),
+            subscriber: None,
         };
         let Reply::Quote(quote) = world.command(SHOP, Command::Quote(request)) else { panic!("refused") };
         let offer = OfferId { quote: quote.id, index: 0 };

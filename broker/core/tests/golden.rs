@@ -53,10 +53,12 @@ fn offer() -> Offer {
             notice_ms: 0,
             cancel_fee_ppm: 100_000,
             overhead_ppm: 80_000,
+            charge_unconfirmed: false,
         },
         segments: priced.to_vec(),
         setup: Micros(10),
         total: Amount::new(2_710, Currency::EUR),
+        subscriber: None,
     }
 }
 
@@ -101,6 +103,9 @@ fn configured() -> Configured {
             setup: Micros(11),
             curve: Curve::flat(),
         },
+        gx: None,
+        rx: None,
+        charge_unconfirmed: false,
     };
     let side = |port: &str| SideDef { port: port.into(), pools: vec!["shared".into()] };
     let access = AccessDef {
@@ -110,6 +115,7 @@ fn configured() -> Configured {
         down: side("lan0"),
         price_pool: "shared".into(),
         subscriber: "line-1".into(),
+        road: None,
     };
     let customer = CustomerDef {
         name: "pos".into(),
@@ -152,6 +158,7 @@ fn usage() -> UsageFact {
         seen: true,
         last: false,
         at: T,
+        unconfirmed_ms: 0,
     };
     UsageFact {
         reading,
@@ -165,6 +172,7 @@ fn usage() -> UsageFact {
         posted: Micros(45),
         covered_until: T,
         is_placed: true,
+        unconfirmed_ms: 0,
     }
 }
 
@@ -217,6 +225,7 @@ fn records() -> Vec<Record> {
         need: Need::Rate(BitsPerSecond(5_000_000)),
         start: Some(When::At(T)),
         end: When::In(60_000),
+        subscriber: None,
     };
     let quote = Quote {
         id: QuoteId(3),

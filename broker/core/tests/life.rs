@@ -177,6 +177,7 @@ fn strangers_flows_and_endpoints_are_refused() {
         need: Need::Rate(BitsPerSecond(64_000)),
         start: None,
         end: When::In(30_000),
+        subscriber: None,
     };
     let Reply::Quote(quote) = world.command(RIVAL, Command::Quote(request)) else { panic!("refused") };
     let held = world.reservation(RIVAL, Command::Take { offer: OfferId { quote: quote.id, index: 0 } });

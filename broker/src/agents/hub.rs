@@ -161,7 +161,12 @@ mod tests {
 
     fn release() -> Output {
         let leg = LegId { reservation: ReservationId(1), index: 0 };
-        let command = PolicyCommand::Release { leg, attempt: 1, enforcement_point: "r".to_owned() };
+        let command = PolicyCommand::Release {
+            leg,
+            attempt: 1,
+            enforcement_point: "r".to_owned(),
+            access: None,
+        };
         Output::Policy { after: Seq(1), command }
     }
 
@@ -171,6 +176,7 @@ mod tests {
             enforcement_point: "r".to_owned(),
             connection,
             legs: Vec::new(),
+            sessions: Vec::new(),
             acked: 0,
         }
     }

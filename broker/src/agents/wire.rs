@@ -154,6 +154,7 @@ fn slot_reading(message: proto::SlotReading) -> Result<SlotReading, Error> {
         seen: message.seen,
         last: message.last,
         at: time("at_ms", message.at_ms)?,
+        unconfirmed_ms: 0,
     })
 }
 

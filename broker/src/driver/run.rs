@@ -499,6 +499,7 @@ mod tests {
             need: Need::Rate(BitsPerSecond(1_000_000)),
             start: None,
             end: When::In(600_000),
+            subscriber: None,
         };
         at(1_000, client(Command::Quote(request)));
         let offer = OfferId { quote: tollway_model::QuoteId(1), index: 0 };

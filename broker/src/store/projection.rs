@@ -288,7 +288,7 @@ fn fact_names(fact: &Fact) -> Option<ReservationId> {
     match fact {
         Fact::Leg { leg, .. } => Some(leg.reservation),
         Fact::Usage(usage) => Some(usage.reading.leg.reservation),
-        Fact::Port(..) => None,
+        Fact::Port(..) | Fact::Session(_) => None,
     }
 }
 
@@ -311,6 +311,7 @@ impl Before {
 fn seen(row: &Reservation) -> (&'static str, Option<&str>) {
     match row.leg.state {
         LegState::Active => ("active", None),
+        LegState::Unconfirmed => ("unconfirmed", None),
         LegState::Lost => ("lost", row.leg.reason.as_deref()),
         LegState::Absent | LegState::Sent | LegState::Accepted | LegState::Removing | LegState::Refused => {
             ("absent", row.leg.reason.as_deref())
@@ -359,8 +360,9 @@ impl<'a> Out<'a> {
         }
         if row.promise.is_live() && leg != before.leg {
             match (before.leg, leg) {
-                ("active", _) => self.event(row, EventKind::Degraded, reason.map(str::to_owned)),
-                ("lost", "active") => self.event(row, EventKind::Restored, None),
+                ("active", "unconfirmed") | ("unconfirmed", "active") => {}
+                ("active" | "unconfirmed", _) => self.event(row, EventKind::Degraded, reason.map(str::to_owned)),
+                ("lost", "active" | "unconfirmed") => self.event(row, EventKind::Restored, None),
                 (_, _) => {}
             }
         }

@@ -303,6 +303,7 @@ pub fn config() -> ConfigDef {
         down: SideDef { port: name.to_owned(), pools: vec!["uplink".to_owned()] },
         price_pool: "uplink".to_owned(),
         subscriber: format!("{name}-owner"),
+        road: None,
     };
     let customer = |name: &str, line: &str, prefix: &str| CustomerDef {
         name: name.to_owned(),
@@ -354,5 +355,8 @@ fn gold() -> TierDef {
             setup: Micros(100),
             curve: Curve::flat(),
         },
+        gx: None,
+        rx: None,
+        charge_unconfirmed: false,
     }
 }

@@ -135,6 +135,7 @@ impl Broker {
             need: Need::Rate(BitsPerSecond(rate_bps)),
             start: (start_s > 0).then_some(When::In(start_s * 1_000)),
             end: When::In((start_s + seconds) * 1_000),
+            subscriber: None,
         };
         match self.client(Lane::Quote, key, Command::Quote(request)).await.unwrap() {
             Reply::Quote(quote) => quote,

@@ -345,7 +345,7 @@ impl Agent {
             let message = v1::ReportBatch {
                 number: batch.number,
                 now_ms: now.ms(),
-                reports: batch.reports.iter().map(wire::report).collect(),
+                reports: batch.reports.iter().filter_map(wire::report).collect(),
             };
             let message = v1::FromAgent { message: Some(v1::from_agent::Message::Reports(message)) };
             if up.try_send(message).is_err() {

@@ -55,6 +55,7 @@ fn desired(wire: v1::Leg, enforcement_point: &str) -> Result<DesiredLeg, String>
             borrow: wire.borrow,
         },
         valid_until: Timestamp(wire.valid_until_ms),
+        road: None,
     })
 }
 
@@ -101,17 +102,18 @@ fn address(bytes: &[u8]) -> Result<IpAddr, String> {
         .map_err(|_| format!("an address of {} bytes; 4 and 16 are taken", bytes.len()))
 }
 
-/// Writes one report.
-pub fn report(report: &Report) -> v1::Report {
+/// Writes one report. `None` for what an agent never says: it reads the kernel back, and it learns no accesses.
+pub fn report(report: &Report) -> Option<v1::Report> {
     let report = match report {
-        Report::Leg { leg, attempt, report } => v1::report::Report::Leg(leg_report(*leg, *attempt, report)),
+        Report::Leg { leg, attempt, report } => v1::report::Report::Leg(leg_report(*leg, *attempt, report)?),
         Report::Usage(reading) => v1::report::Report::Usage(slot_reading(reading)),
         Report::Port(reading) => v1::report::Report::Port(port_reading(reading)),
+        Report::Session(_) => return None,
     };
-    v1::Report { report: Some(report) }
+    Some(v1::Report { report: Some(report) })
 }
 
-fn leg_report(leg: LegId, attempt: u32, report: &PolicyReport) -> v1::LegReport {
+fn leg_report(leg: LegId, attempt: u32, report: &PolicyReport) -> Option<v1::LegReport> {
     use v1::leg_report::Kind;
     let (kind, at, reason) = match report {
         PolicyReport::Accepted => (Kind::Accepted, Timestamp::ZERO, ""),
@@ -119,15 +121,16 @@ fn leg_report(leg: LegId, attempt: u32, report: &PolicyReport) -> v1::LegReport 
         PolicyReport::Refused { reason } => (Kind::Refused, Timestamp::ZERO, reason.as_str()),
         PolicyReport::Removed { at } => (Kind::Removed, *at, ""),
         PolicyReport::Lost { at, reason } => (Kind::Lost, *at, reason.as_str()),
+        PolicyReport::Unconfirmed { .. } | PolicyReport::Withdrawn { .. } => return None,
     };
-    v1::LegReport {
+    Some(v1::LegReport {
         reservation: leg.reservation.0,
         index: leg.index,
         attempt,
         kind: kind.into(),
         at_ms: at.ms(),
         reason: reason.to_owned(),
-    }
+    })
 }
 
 fn counters(reading: &Reading) -> Option<v1::Counters> {

@@ -274,6 +274,7 @@ impl Meter {
             seen: self.seen,
             last: false,
             at: now,
+            unconfirmed_ms: 0,
         };
         (self.active_ms, self.busy_ms, self.gap_ms_max) = (0, 0, 0);
         Draft(reading)

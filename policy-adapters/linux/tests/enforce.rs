@@ -51,6 +51,7 @@ fn leg(id: u64, device_port: Option<u16>, remote_port: u16, rate: u64, window: W
         flows: vec![flow(CLIENT, SERVER), flow(CLIENT6, SERVER6)],
         shape: ClassShape { packet_bytes: 1500, queue_ms_max: 50, borrow: true },
         valid_until: window.until,
+        road: None,
     }
 }
 
@@ -82,6 +83,7 @@ impl Bench {
                 Report::Leg { leg, attempt, report } => self.legs.push((leg, attempt, report)),
                 Report::Usage(reading) => self.usage.push(reading),
                 Report::Port(reading) => self.port.push(reading),
+                Report::Session(session) => panic!("an agent has no sessions: {session:?}"),
             }
         }
     }
@@ -103,6 +105,9 @@ impl Bench {
             PolicyReport::Refused { reason } => format!("refused {reason}"),
             PolicyReport::Removed { .. } => "removed".to_owned(),
             PolicyReport::Lost { reason, .. } => format!("lost {reason}"),
+            PolicyReport::Unconfirmed { .. } | PolicyReport::Withdrawn { .. } => {
+                panic!("an agent reads back: {report:?}")
+            }
         };
         self.legs.iter().map(|(leg, _, report)| format!("{leg} {}", word(report))).collect()
     }

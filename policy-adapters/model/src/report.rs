@@ -67,8 +67,12 @@ pub struct SlotReading {
     pub at: Timestamp,
     /// Milliseconds of the slot in which the leg was accepted by a peer that never says more.
     #[n(13)]
-    #[cbor(default)]
+    #[cbor(skip_if = "is_zero")]
     pub unconfirmed_ms: u32,
+}
+
+fn is_zero(ms: &u32) -> bool {
+    *ms == 0
 }
 
 /// The floor's meter: what the default class of one port carried in one slot.

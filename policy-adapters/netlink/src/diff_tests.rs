@@ -37,6 +37,7 @@ fn leg(id: u64, from: u64, until: u64, rate: u64) -> DesiredLeg {
         }],
         shape: ClassShape { packet_bytes: 1500, queue_ms_max: 50, borrow: true },
         valid_until: Timestamp::from_secs(until),
+        road: None,
     }
 }
 

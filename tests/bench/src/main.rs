@@ -117,6 +117,7 @@ fn quote(need: Need, seconds: u64) -> Command {
         need,
         start: None,
         end: When::In(seconds * 1000),
+        subscriber: None,
     })
 }
 
@@ -266,6 +267,7 @@ fn reading(id: ReservationId, seq: u64, slot: u64, bytes: u64, last: bool) -> Re
         seen: true,
         last,
         at: Timestamp((slot + 1) * 60_000),
+        unconfirmed_ms: 0,
     })
 }
 

@@ -42,6 +42,9 @@ fn config() -> ConfigDef {
             setup: Micros(0),
             curve: curve(),
         },
+        gx: None,
+        rx: None,
+        charge_unconfirmed: false,
     };
     let side = |port: &str| SideDef { port: port.into(), pools: vec!["link".into()] };
     ConfigDef {
@@ -60,6 +63,7 @@ fn config() -> ConfigDef {
             down: side("lan0"),
             price_pool: "link".into(),
             subscriber: "s".into(),
+            road: None,
         }],
         customers: vec![CustomerDef {
             name: "buyer".into(),

@@ -185,7 +185,15 @@ impl Client {
         };
         let tier = if rng.chance(700_000) { rng.pick(&context.published.tiers).copied() } else { None };
         let direction = if rng.chance(500_000) { Direction::Up } else { Direction::Down };
-        Some(QuoteRequest { access, direction, tier, need, start, end: When::At(Timestamp(from + length)) })
+        Some(QuoteRequest {
+            access,
+            direction,
+            tier,
+            need,
+            start,
+            end: When::At(Timestamp(from + length)),
+            subscriber: None,
+        })
     }
 
     /// The key of an earlier request, for another one: answered with a refusal, and with nothing done.
@@ -326,6 +334,7 @@ pub fn hostile(rng: &mut Rng, published: &Published) -> Command {
             },
             start: rng.chance(500_000).then(|| when(rng)),
             end: when(rng),
+            subscriber: None,
         }),
         2 => Command::Take {
             offer: OfferId {

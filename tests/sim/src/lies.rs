@@ -64,6 +64,7 @@ fn usage(rng: &mut Rng, rule: Option<&Rule>, leg: LegId, length: SlotLength, own
         seen: rng.chance(800_000),
         last: rng.chance(50_000),
         at: if rng.chance(200_000) { Timestamp(rng.next()) } else { own },
+        unconfirmed_ms: 0,
     })
 }
 

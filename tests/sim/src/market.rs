@@ -51,6 +51,9 @@ pub fn tier(name: &str, price: i64) -> TierDef {
             setup: Micros(price / 100),
             curve: Curve::new(knots.to_vec()).unwrap_or_else(|_| Curve::flat()),
         },
+        gx: None,
+        rx: None,
+        charge_unconfirmed: false,
     }
 }
 
@@ -66,6 +69,7 @@ fn access(name: &str, point: &str, pools: &[&str]) -> AccessDef {
         down: side("lan"),
         price_pool: pools.last().copied().unwrap_or("core").into(),
         subscriber: format!("line-{name}"),
+        road: None,
     }
 }
 

@@ -120,8 +120,8 @@ impl Plant {
                 reading.incarnation ^= mask;
                 Some(Report::Usage(reading))
             }
-            Report::Leg { .. } | Report::Port(_) if is_repeat => None,
-            Report::Leg { .. } | Report::Port(_) => Some(report),
+            Report::Leg { .. } | Report::Port(_) | Report::Session(_) if is_repeat => None,
+            Report::Leg { .. } | Report::Port(_) | Report::Session(_) => Some(report),
         };
         Input::Reports {
             enforcement_point,

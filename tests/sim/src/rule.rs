@@ -120,6 +120,7 @@ impl Rule {
             seen: self.seen,
             last,
             at: own,
+            unconfirmed_ms: 0,
         })
     }
 

@@ -56,6 +56,7 @@ fn report(rng: &mut Rng, now: Timestamp) -> Report {
             seen: rng.chance(500_000),
             last: rng.chance(100_000),
             at: Timestamp(number(rng)),
+            unconfirmed_ms: 0,
         }),
         1 => Report::Leg {
             leg: leg(rng),

@@ -53,6 +53,9 @@ pub fn config() -> ConfigDef {
             setup: Micros(0),
             curve: Curve::new(knots.to_vec()).unwrap(),
         },
+        gx: None,
+        rx: None,
+        charge_unconfirmed: false,
     };
     let side = |port: &str| SideDef { port: port.into(), pools: vec!["shared".into()] };
     let access = AccessDef {
@@ -62,6 +65,7 @@ pub fn config() -> ConfigDef {
         down: side("lan0"),
         price_pool: "shared".into(),
         subscriber: "line-1".into(),
+        road: None,
     };
     let customer = |name: &str, prefix: &str| CustomerDef {
         name: name.into(),
@@ -162,6 +166,7 @@ impl World {
             need,
             start: None,
             end: When::In(seconds * 1000),
+            subscriber: None,
         }
     }
 
@@ -243,5 +248,6 @@ pub fn reading(reservation: &Reservation, seq: u64, slot: Slot, bytes: u64, last
         seen: true,
         last,
         at: Timestamp(slot.0.saturating_add(1).saturating_mul(5_000)),
+        unconfirmed_ms: 0,
     })
 }

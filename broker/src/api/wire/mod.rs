@@ -22,6 +22,7 @@ pub mod words;
 use crate::public_id::PublicIds;
 use tollway_core::state::Config;
 use tollway_model::{AccessId, CustomerId, TierId};
+use tollway_policy::SubscriberRef;
 
 /// What views need to name things: configuration and public ids.
 #[derive(Clone, Copy)]
@@ -32,8 +33,8 @@ pub struct Names<'a> {
 
 impl Names<'_> {
     /// The access's configured name; its number when it was removed since.
-    pub fn access(&self, id: AccessId) -> String {
-        self.config.accesses.get(&id).map_or_else(|| id.to_string(), |def| def.name.clone())
+    pub fn access(&self, id: AccessId, subscriber: Option<SubscriberRef>) -> String {
+        self.config.access_name(id, subscriber).unwrap_or_else(|| id.to_string())
     }
 
     /// The tier's configured name; its number when it is unknown.

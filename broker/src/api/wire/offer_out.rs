@@ -101,7 +101,7 @@ pub fn offer_view(names: Names<'_>, quote: QuoteId, offer: &Offer) -> OfferView 
         tier_revision: offer.tier_revision,
         kind: offer.terms.kind.as_str().to_owned(),
         direction: offer.direction.into(),
-        access: names.access(offer.access),
+        access: names.access(offer.access, offer.subscriber),
         window: window_view(offer.window),
         schedule: schedule_view(&offer.schedule),
         rate_bps_max: rate_max.get(),

@@ -72,7 +72,7 @@ pub fn to_request(wire: QuoteIn, config: &Config) -> Result<QuoteRequest, ApiErr
                 .into());
         }
     };
-    let access = config.access_id(&wire.access).ok_or_else(unknown_access)?;
+    let (access, subscriber) = config.find_access(&wire.access).ok_or_else(unknown_access)?;
     let tier = match &wire.tier {
         None => None,
         Some(name) => Some(config.tier_id(name).ok_or_else(|| unknown_tier(name))?),
@@ -87,6 +87,7 @@ pub fn to_request(wire: QuoteIn, config: &Config) -> Result<QuoteRequest, ApiErr
         },
         start: wire.start.map(|at| When::At(at.0)),
         end,
+        subscriber,
     })
 }
 

@@ -79,7 +79,7 @@ pub fn reservation_view(names: Names<'_>, reservation: &Reservation) -> Reservat
     };
     ReservationView {
         reservation_id: names.ids.reservation(reservation.id),
-        access: names.access(reservation.access),
+        access: names.access(reservation.access, reservation.subscriber),
         direction: reservation.direction.into(),
         tier: names.tier(reservation.tier),
         tier_revision: reservation.tier_revision,

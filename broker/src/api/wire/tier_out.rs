@@ -168,6 +168,9 @@ mod tests {
                         setup: Micros(0),
                         curve: Curve::flat(),
                     },
+                    gx: None,
+                    rx: None,
+                    charge_unconfirmed: false,
                 };
                 let words = promise(&def);
                 assert!(!words.to_lowercase().contains("guarante"), "{words}");

@@ -103,6 +103,7 @@ impl Counter {
             need,
             start: Some(When::At(window.from)),
             end: When::At(window.until),
+            subscriber: None,
         };
         self.ask(customer, Command::Quote(request))
     }
