@@ -108,6 +108,7 @@ impl Engine {
     fn check_small(&self) {
         const SMALL: usize = 64;
         if self.state.reservations.len() <= SMALL
+            && self.state.learnt.len() <= SMALL
             && let Err(broken) = invariants::check(&self.state)
         {
             panic!("a broken invariant: {broken}");

@@ -9,6 +9,7 @@ use tollway_model::Micros;
 pub(crate) fn check(state: &State) -> Result<(), String> {
     state.ledger.check_invariants()?;
     check_holds(state)?;
+    state.learnt.check()?;
     check_money(state)?;
     check_calendars(state)
 }

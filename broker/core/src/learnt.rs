@@ -54,6 +54,18 @@ impl Learnt {
         self.lines.range((family, SubscriberRef(0))..=(family, SubscriberRef(u64::MAX)))
     }
 
+    /// Every session is found by its name, and no name finds anything else.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let with_session = self.lines.values().flatten().count();
+        let is_found = |(id, line): (&String, &Line)| {
+            self.session(*line).is_some_and(|session| session.name.session_id == *id)
+        };
+        if with_session == self.by_session.len() && self.by_session.iter().all(is_found) {
+            return Ok(());
+        }
+        Err(format!("{with_session} lines have a session, {} names lead to one", self.by_session.len()))
+    }
+
     pub(crate) fn fold(&mut self, fact: &SessionFact) {
         let line = (fact.family, fact.subscriber);
         match &fact.report {
@@ -100,13 +112,14 @@ pub(crate) struct Judge<'a> {
     state: &'a State,
     point: &'a str,
     /// What the batch has made of the lines that it names.
-    lines: BTreeMap<Line, Option<SessionName>>,
+    lines: BTreeMap<Line, Option<String>>,
+    by_session: BTreeMap<String, Line>,
     lines_new: usize,
 }
 
 impl<'a> Judge<'a> {
     pub(crate) fn new(state: &'a State, point: &'a str) -> Judge<'a> {
-        Judge { state, point, lines: BTreeMap::new(), lines_new: 0 }
+        Judge { state, point, lines: BTreeMap::new(), by_session: BTreeMap::new(), lines_new: 0 }
     }
 
     /// Facts of one report: none for what is not ours, too long, one line too many, or known to be over.
@@ -133,11 +146,11 @@ impl<'a> Judge<'a> {
         let before = self.holder(&session.name.session_id).filter(|holder| *holder != line);
         let mut facts = Vec::new();
         if let Some(holder) = before {
-            self.lines.insert(holder, None);
+            self.put(holder, None);
             let reason = "its session is another subscriber's now".to_owned();
             facts.push(fact(holder, SessionReport::Closed { name: session.name.clone(), reason }));
         }
-        self.lines.insert(line, Some(session.name.clone()));
+        self.put(line, Some(&session.name.session_id));
         facts.push(fact(line, SessionReport::Open(session.clone())));
         facts
     }
@@ -148,18 +161,23 @@ impl<'a> Judge<'a> {
         if def.enforcement_point != self.point {
             return None;
         }
-        self.lines.insert(line, None);
+        self.put(line, None);
         let reason = crate::reservation::clip(reason);
         Some(fact(line, SessionReport::Closed { name: name.clone(), reason }))
     }
 
+    fn put(&mut self, line: Line, session_id: Option<&str>) {
+        if let Some(old) = self.lines.insert(line, session_id.map(str::to_owned)).flatten() {
+            self.by_session.remove(&old);
+        }
+        if let Some(session_id) = session_id {
+            self.by_session.insert(session_id.to_owned(), line);
+        }
+    }
+
     /// The line that has a session of this name, as the batch stands.
     fn holder(&self, session_id: &str) -> Option<Line> {
-        let in_batch = self
-            .lines
-            .iter()
-            .find(|(_, name)| name.as_ref().is_some_and(|name| name.session_id == session_id));
-        if let Some((line, _)) = in_batch {
+        if let Some(line) = self.by_session.get(session_id) {
             return Some(*line);
         }
         let line = self.state.learnt.by_session.get(session_id)?;

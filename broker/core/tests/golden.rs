@@ -5,19 +5,24 @@
 use expect_test::expect_file;
 use tollway_billing::{Curve, PriceSegment, Tariff};
 use tollway_core::config::{
-    AccessDef, Change, ChargeBy, CustomerDef, EndpointDef, LegalBasis, PoolDef, SideDef, TierDef, TierKind,
+    AccessDef, Change, ChargeBy, CustomerDef, EndpointDef, LegalBasis, PoolDef, RoadDef, SideDef, TierDef,
+    TierKind,
 };
 use tollway_core::offer::{Need, Offer, Quote, QuoteRequest, Terms, Variant, When};
 use tollway_core::record::{
-    Answered, Configured, Deficit, DeficitRun, Ended, Fact, FloorFact, Held, MarketMade, Reported, UsageFact,
+    Answered, Configured, Deficit, DeficitRun, Ended, Fact, FloorFact, Held, MarketMade, Reported,
+    SessionFact, UsageFact,
 };
-use tollway_core::reservation::EndReason;
+use tollway_core::reservation::{EndReason, LegState};
 use tollway_core::{Code, Record, Refusal, Reply, Reservation};
 use tollway_model::{
     AccessId, Amount, BitsPerSecond, Currency, CustomerId, Direction, Flow, LegId, Micros, PoolId, Protocol,
     QuoteId, ReservationId, Schedule, Segment, Slot, SlotLength, TierId, Timestamp, Window,
 };
-use tollway_policy::{ClassShape, PolicyReport, PortReading, Reading, SlotReading};
+use tollway_policy::{
+    ClassShape, DeviceAddress, GxTerms, Metering, MobileAccess, PolicyReport, PortReading, Reading, RxTerms,
+    Session, SessionName, SessionReport, SlotReading, Sponsor, SubscriberRef,
+};
 
 const T: Timestamp = Timestamp(1_800_000_000_000);
 const LEG: LegId = LegId { reservation: ReservationId(9), index: 0 };
@@ -286,7 +291,106 @@ fn records() -> Vec<Record> {
         answered(Reply::Refused(refusal)),
         answered(Reply::ToppedUp { customer: CustomerId(1), balance: Amount::new(5, Currency::EUR) }),
         answered(Reply::Configured { revision: 2, changes: 3, deficits: Vec::new() }),
+        Record::Configured(configured_roads()),
+        answered(Reply::Reservation(Box::new(reservation_on_a_line()))),
+        Record::Reported(reported_by_a_gateway()),
     ]
+}
+
+/// As tiers and accesses are written since they may have a road.
+fn configured_roads() -> Configured {
+    let mut roads = configured();
+    roads.deficits.clear();
+    let changes = std::mem::take(&mut roads.changes);
+    let access = |id: u32, access: &AccessDef, road| {
+        Change::Access(AccessId(id), AccessDef { road: Some(road), ..access.clone() })
+    };
+    for change in &changes {
+        match change {
+            Change::Tier(id, revision, tier) => {
+                let (gx, rx) = (Some(gx_terms()), Some(rx_terms()));
+                let tier = TierDef { gx, rx, charge_unconfirmed: true, ..tier.clone() };
+                roads.changes.push(Change::Tier(*id, *revision, tier));
+            }
+            Change::Access(_, def) => roads.changes.extend([
+                access(5, def, RoadDef::Gx { apn: "internet".into() }),
+                access(6, def, RoadDef::Rx { apn: Some("ims".into()) }),
+                access(7, def, RoadDef::Rx { apn: None }),
+            ]),
+            _ => {}
+        }
+    }
+    roads
+}
+
+fn gx_terms() -> GxTerms {
+    GxTerms {
+        qci: 2,
+        priority_level: 9,
+        allow_priority: Some("rescue".into()),
+        precedence: 100,
+        rating_group: 7,
+        service_identifier: Some(8),
+        metering: Metering::DurationVolume,
+        online: true,
+        offline: false,
+        mbr_bps_min: 1_000_000,
+        usage_bytes: Some(5_000_000),
+    }
+}
+
+fn rx_terms() -> RxTerms {
+    let sponsor = Sponsor { sponsor: "shop".into(), provider: "pos".into() };
+    RxTerms { media_type: 2, application: Some("till".into()), sponsor: Some(sponsor), usage_bytes: Some(9) }
+}
+
+/// As an offer, its terms and its reservation are written on a line whose leg nobody confirms.
+fn reservation_on_a_line() -> Reservation {
+    let mut offer = offer();
+    offer.subscriber = Some(SubscriberRef(17));
+    offer.terms.charge_unconfirmed = true;
+    let (reservation, expires) = (ReservationId(9), T.plus_ms(120_000));
+    let held = Held { reservation, customer: CustomerId(1), quote: QuoteId(3), offer, expires };
+    let mut reservation = Reservation::open(T, &held);
+    reservation.leg.state = LegState::Unconfirmed;
+    reservation
+}
+
+fn reported_by_a_gateway() -> Reported {
+    let leg = |report: PolicyReport| Fact::Leg { leg: LEG, attempt: 2, report };
+    let name = SessionName {
+        session_id: "pcef;1;2".into(),
+        origin_host: "pcef.test".into(),
+        origin_realm: "test".into(),
+    };
+    let session = |v4: Option<&str>, v6: Option<&str>| Session {
+        name: name.clone(),
+        access: MobileAccess { subscriber: SubscriberRef(17), apn: "internet".into() },
+        address: DeviceAddress {
+            v4: v4.map(|text| text.parse().unwrap()),
+            v6: v6.map(|text| (text.parse().unwrap(), 64)),
+        },
+        number: 3,
+        has_extended: true,
+        is_away: true,
+    };
+    let fact =
+        |report| Fact::Session(SessionFact { family: AccessId(5), subscriber: SubscriberRef(17), report });
+    let mut half = usage();
+    (half.reading.active_ms, half.reading.unconfirmed_ms) = (0, 2_500);
+    (half.kept_ms, half.unconfirmed_ms) = (0, 2_500);
+    Reported {
+        enforcement_point: "gx".into(),
+        number: 14,
+        facts: vec![
+            fact(SessionReport::Open(session(Some("10.45.0.2"), None))),
+            fact(SessionReport::Open(session(Some("10.45.0.2"), Some("2001:db8::")))),
+            fact(SessionReport::Closed { name: name.clone(), reason: "CCR-T".into() }),
+            leg(PolicyReport::Unconfirmed { at: T }),
+            leg(PolicyReport::Withdrawn { at: T, reason: "MOVED_OUT".into() }),
+            Fact::Usage(half),
+        ],
+    }
 }
 
 #[test]

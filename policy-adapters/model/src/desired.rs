@@ -88,7 +88,8 @@ impl DesiredLeg {
 }
 
 /// What the engine tells an adapter. `Desire` replaces whatever that leg was; `Release` asks for its removal
-/// and a last reading.
+/// and a last reading. Most commands are desires, so the small one gains nothing from a box around the large.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, PartialEq, Eq, Encode, Decode, Debug)]
 pub enum PolicyCommand {
     #[n(0)]
