@@ -8,6 +8,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod driver;
+pub mod gx;
 pub mod listen;
 pub mod public_id;
 pub mod store;

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use tollway::api::catalogue;
+use tollway::telemetry::gateways;
 use tollway::telemetry::metrics::FIGURES;
 
 fn check_golden(path: &str, wanted: &str) {
@@ -113,7 +114,7 @@ fn every_figure_is_listed() {
          | name | type | labels | what it says |\n\
          |---|---|---|---|\n",
     );
-    for figure in FIGURES {
+    for figure in FIGURES.iter().chain(&gateways::FIGURES) {
         let labels = figure.labels.join(", ");
         writeln!(text, "| `{}` | {} | {labels} | {} |", figure.name, figure.kind, figure.help).unwrap();
     }

@@ -43,7 +43,8 @@ async fn report(broker: &Broker, key: u64, number: u64, reports: Vec<Report>) {
 }
 
 fn figures(broker: &Broker) -> Vec<String> {
-    let text = Metrics::new().unwrap().render(&broker.started.handle, &AgentDirectory::default()).unwrap();
+    let text =
+        Metrics::new().unwrap().render(&broker.started.handle, &AgentDirectory::default(), None).unwrap();
     let ours = ["tollway_floor_measured", "tollway_floor_slots", "tollway_port_direct"];
     text.lines().filter(|line| ours.iter().any(|name| line.starts_with(name))).map(str::to_owned).collect()
 }

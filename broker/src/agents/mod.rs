@@ -11,4 +11,5 @@ pub mod wire;
 pub use accept::{CONNECTIONS_MAX, incoming};
 pub use directory::{AgentDirectory, AgentStatus};
 pub use hub::Hub;
+pub(crate) use hub::Told;
 pub use service::Service;

@@ -12,6 +12,7 @@ pub mod instant;
 pub mod limits;
 pub mod openapi;
 pub mod ops;
+pub mod peers;
 pub mod quotes;
 pub mod request;
 pub mod reservations;
@@ -25,6 +26,7 @@ pub mod wire;
 use crate::agents::Hub;
 use crate::auth::Keys;
 use crate::driver::{Handle, Lane, Snapshot};
+use crate::gx::Gateways;
 use crate::public_id::PublicIds;
 use crate::store::Reader;
 use crate::telemetry::metrics::Metrics;
@@ -55,6 +57,7 @@ pub const NOC_BASE: &str = "/noc/v0.1";
 pub struct ApiState {
     shared: Arc<Shared>,
     body_timeout: Duration,
+    gateways: Option<Gateways>,
 }
 
 struct Shared {
@@ -80,12 +83,21 @@ impl ApiState {
         let metrics = Metrics::new()?;
         let requests = request::Ids::new();
         let shared = Arc::new(Shared { handle, reader, ids, keys, hub, metrics, requests });
-        Ok(ApiState { shared, body_timeout: BODY_TIMEOUT })
+        Ok(ApiState { shared, body_timeout: BODY_TIMEOUT, gateways: None })
     }
 
     /// With less patience for bodies.
     pub fn with_body_timeout(self, body_timeout: Duration) -> ApiState {
         ApiState { body_timeout, ..self }
+    }
+
+    /// With gateways to be asked about.
+    pub fn with_gateways(self, gateways: Option<Gateways>) -> ApiState {
+        ApiState { gateways, ..self }
+    }
+
+    pub(crate) const fn gateways(&self) -> Option<&Gateways> {
+        self.gateways.as_ref()
     }
 
     pub(crate) fn body_timeout(&self) -> Duration {
@@ -210,6 +222,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/tiers", get(tiers::list))
         .route("/wallet", get(wallet::show));
     let noc = Router::new()
+        .route("/peers", get(peers::list))
         .route("/wallets/{customer}", get(top_ups::wallet))
         .route("/wallets/{customer}/top-ups", get(top_ups::list).post(top_ups::create));
     Router::new()

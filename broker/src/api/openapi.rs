@@ -2,7 +2,7 @@
 //! `proto/openapi/qos-transfers.json`; a test fails when it drifts.
 
 use super::error::{EdgeCode, ErrorBody};
-use super::{charges, events, evidence, flows, ops, quotes, reservations, tiers, top_ups, usage, wallet};
+use super::{charges, events, evidence, flows, ops, peers, quotes, reservations, tiers, top_ups, usage, wallet};
 use std::collections::BTreeMap;
 use tollway_core::refusal::Code;
 use utoipa::openapi::header::HeaderBuilder;
@@ -38,6 +38,7 @@ use utoipa::{Modify, OpenApi};
         top_ups::create,
         top_ups::wallet,
         top_ups::list,
+        peers::list,
         ops::healthz,
         ops::readyz,
         ops::metrics,

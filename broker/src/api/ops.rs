@@ -58,7 +58,11 @@ pub async fn readyz(State(api): State<ApiState>) -> Response {
     responses((status = 200, description = "`docs/metrics.md` lists the names", body = String, content_type = "text/plain"))
 )]
 pub async fn metrics(State(api): State<ApiState>) -> Response {
-    match api.metrics().render(api.handle(), api.hub().directory()) {
+    let gateways = match api.gateways() {
+        Some(gateways) => Some(gateways.status().await),
+        None => None,
+    };
+    match api.metrics().render(api.handle(), api.hub().directory(), gateways.as_ref()) {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => super::ApiError::Fault(format!("metrics cannot be written: {error}")).into_response(),
     }

@@ -68,6 +68,9 @@ pub(crate) struct Serve {
     /// Start on existing data without its market.key, with a new one: every id that customers saved is void.
     #[arg(long)]
     pub(crate) new_market_key: bool,
+    /// Write every Diameter message into this file, for Wireshark. It names subscribers.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) diameter_pcap: Option<PathBuf>,
 }
 
 #[derive(Subcommand, Debug)]
@@ -85,6 +88,9 @@ pub(crate) enum JournalVerb {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum NocVerb {
+    /// Show Diameter peers and gateways: state, watchdogs, requests by result, queues, sessions.
+    #[command(after_help = "Example:\n  TOLLWAY_NOC_KEY=… tollway noc peers")]
+    Peers(Peers),
     /// Customers' prepaid money.
     Wallet {
         #[command(subcommand)]
@@ -116,6 +122,19 @@ pub(crate) enum WalletVerb {
                             --output json"
     )]
     TopUps(TopUps),
+}
+
+#[derive(ClapArgs, Debug)]
+pub(crate) struct Peers {
+    /// Where the broker is.
+    #[arg(long, default_value = "http://127.0.0.1:7410")]
+    pub(crate) url: String,
+    /// File with a NOC key; else TOLLWAY_NOC_KEY holds it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// For people, or as the broker said it.
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
 }
 
 #[derive(ClapArgs, Debug)]

@@ -18,5 +18,13 @@ pub(super) fn run(file: &Path) -> Result<(), Failure> {
         def.customers.len(),
         settings.keys.len(),
     );
+    if let Some(gx) = &settings.gx {
+        println!(
+            "Gateways: {} peers, {} APNs, {} profiles.",
+            gx.node.peers.len(),
+            gx.machine.apns.len(),
+            gx.table.len()
+        );
+    }
     Ok(())
 }

@@ -86,6 +86,7 @@ pub fn main() -> ExitCode {
         Verb::Noc { verb: NocVerb::Wallet { verb: WalletVerb::TopUp(top_up) } } => noc::top_up(&top_up),
         Verb::Noc { verb: NocVerb::Wallet { verb: WalletVerb::Show(read) } } => noc::wallet(&read),
         Verb::Noc { verb: NocVerb::Wallet { verb: WalletVerb::TopUps(list) } } => noc::top_ups(&list),
+        Verb::Noc { verb: NocVerb::Peers(peers) } => noc::peers(&peers),
         Verb::Noc { verb: NocVerb::Key { verb: KeyVerb::New } } => noc::new_key(),
     };
     match done {

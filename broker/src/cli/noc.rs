@@ -1,6 +1,6 @@
 //! `tollway noc …`: verbs that call a running broker, and keys.
 
-use super::args::{Output, TopUp, TopUps, WalletRead};
+use super::args::{Output, Peers, TopUp, TopUps, WalletRead};
 use super::{Failure, runtime};
 use crate::auth::{sha256_hex, token_sha256};
 use anyhow::{Context, anyhow, bail};
@@ -117,13 +117,87 @@ pub(super) fn top_ups(args: &TopUps) -> Result<(), Failure> {
     Ok(())
 }
 
+pub(super) fn peers(args: &Peers) -> Result<(), Failure> {
+    let answer = get(&args.url, args.key_file.as_deref(), "/noc/v0.1/peers")?;
+    match args.output {
+        Output::Json => println!("{answer:#}"),
+        Output::Table => print!("{}", peers_table(&answer)),
+    }
+    Ok(())
+}
+
+/// Peers, what they asked and answered, gateways: a block each.
+fn peers_table(answer: &Value) -> String {
+    let rows =
+        |value: &Value, name: &str| value.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+    let count = |value: &Value, name: &str| value.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let peers = rows(answer, "peers");
+    if peers.is_empty() {
+        return "no peers: the broker's configuration has no [gx], or no peers in it\n".to_owned();
+    }
+    let mut out = String::new();
+    if answer.get("ready").and_then(Value::as_bool) == Some(false) {
+        out.push_str("gateways are not served at the moment: see /readyz\n");
+    }
+    out.push_str(&format!(
+        "{:<32} {:<14} {:<6} {:<24} {:>7} {:>8} {:>6} {:>11}\n",
+        "peer", "state", "usable", "since", "pending", "incoming", "queue", "watchdogs"
+    ));
+    for peer in &peers {
+        let usable = peer.get("usable").and_then(Value::as_bool).unwrap_or(false);
+        let events = peer.get("events").unwrap_or(&Value::Null);
+        let watchdogs =
+            format!("{}/{}", count(events, "watchdogs_answered"), count(events, "watchdogs_sent"));
+        out.push_str(&format!(
+            "{:<32} {:<14} {:<6} {:<24} {:>7} {:>8} {:>6} {:>11}\n",
+            text(peer, "origin_host"),
+            text(peer, "state"),
+            if usable { "yes" } else { "no" },
+            text(peer, "since"),
+            count(peer, "pending"),
+            count(peer, "incoming"),
+            count(peer, "queue"),
+            watchdogs
+        ));
+        for row in rows(peer, "requests") {
+            let (direction, command) = (text(&row, "direction"), text(&row, "command"));
+            let results: Vec<String> = rows(peer, "results")
+                .iter()
+                // An answer to their request is ours.
+                .filter(|r| text(r, "direction") != direction && text(r, "command") == command)
+                .map(|r| format!("{} {}", text(r, "result"), count(r, "count")))
+                .collect();
+            let total = count(&row, "count");
+            out.push_str(&format!("  {direction:<3} {command:<4} {total:>10}   {}\n", results.join(", ")));
+        }
+    }
+    out.push_str(&format!(
+        "{:<32} {:>10} {:>14} {:>10}\n",
+        "gateway", "sessions", "pushes waiting", "in flight"
+    ));
+    for gateway in rows(answer, "gateways") {
+        out.push_str(&format!(
+            "{:<32} {:>10} {:>14} {:>10}\n",
+            text(&gateway, "origin_host"),
+            count(&gateway, "sessions"),
+            count(&gateway, "pushes_waiting"),
+            count(&gateway, "pushes_in_flight")
+        ));
+    }
+    out
+}
+
 /// What the broker says at a path below a customer's wallet.
 fn read(args: &WalletRead, below: &str) -> Result<Value, Failure> {
-    let key = noc_key(args.key_file.as_deref()).map_err(Failure::usage)?;
     let path = format!("/noc/v0.1/wallets/{}{below}", escaped(&args.customer));
-    let uri: Uri = format!("{}{path}", args.url.trim_end_matches('/'))
+    get(&args.url, args.key_file.as_deref(), &path)
+}
+
+fn get(url: &str, key_file: Option<&Path>, path: &str) -> Result<Value, Failure> {
+    let key = noc_key(key_file).map_err(Failure::usage)?;
+    let uri: Uri = format!("{}{path}", url.trim_end_matches('/'))
         .parse()
-        .with_context(|| format!("--url {} is not a URL", args.url))
+        .with_context(|| format!("--url {url} is not a URL"))
         .map_err(Failure::usage)?;
     let request = Request::builder()
         .uri(uri)

@@ -8,14 +8,16 @@ use crate::api::server::Bounds;
 use crate::api::{self, ApiState};
 use crate::auth::Keys;
 use crate::clock::Kernel;
-use crate::config::{self, Settings};
+use crate::config::{self, Gx, Settings};
 use crate::driver::{self, Options, Started, Stopped, poison};
+use crate::gx::{self, Gateways, capture};
 use crate::listen;
 use crate::public_id;
 use crate::store::SqliteStore;
 use crate::telemetry::logging;
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -38,6 +40,7 @@ pub(super) fn run(args: &Serve) -> Result<(), Failure> {
 }
 
 async fn serve(args: &Serve, settings: Settings) -> Result<(), Failure> {
+    let gx = with_capture(settings.gx, args.diameter_pcap.as_deref())?;
     let signals = Signals::listen().context("cannot listen for signals")?;
     let keys = Arc::new(Keys::new(settings.keys).map_err(Failure::usage)?);
     let options = Options {
@@ -60,8 +63,15 @@ async fn serve(args: &Serve, settings: Settings) -> Result<(), Failure> {
         }
     };
     listen::warn_of_few_descriptors(CONNECTIONS_MAX + AGENT_CONNECTIONS_MAX);
-    announce(&settings.market.name, &ports)?;
     let (closing, closed) = watch::channel(false);
+    let (gateways, gateways_task) = match serve_gateways(gx, &started, closed.clone()).await {
+        Ok(served) => served.unzip(),
+        Err(error) => {
+            stop_driver(started).await?;
+            return Err(error.into());
+        }
+    };
+    announce(&settings.market.name, &ports, gateways.as_ref())?;
     let state = ApiState::new(
         started.handle.clone(),
         started.reader.clone(),
@@ -69,10 +79,40 @@ async fn serve(args: &Serve, settings: Settings) -> Result<(), Failure> {
         Arc::clone(&keys),
         Arc::clone(&started.hub),
     )
-    .context("cannot make the metrics")?;
+    .context("cannot make the metrics")?
+    .with_gateways(gateways);
     let http = spawn_http(ports.http, state, closed.clone());
     let grpc = spawn_grpc(ports.grpc, &started, keys, closed);
-    wait(started, signals, closing, http, grpc).await
+    let ended = wait(started, signals, closing, http, grpc).await;
+    if let Some(task) = gateways_task
+        && tokio::time::timeout(REQUESTS_WAIT, task).await.is_err()
+    {
+        tracing::warn!("some gateways did not let go in time");
+    }
+    ended
+}
+
+/// The same with a capture file, if there is to be one.
+fn with_capture(gx: Option<Gx>, file: Option<&Path>) -> Result<Option<Gx>, Failure> {
+    let Some(file) = file else { return Ok(gx) };
+    let Some(mut gx) = gx else {
+        return Err(Failure::usage(anyhow!(
+            "--diameter-pcap needs [gx] in the configuration: there are no peers"
+        )));
+    };
+    let trace = capture::start(file).with_context(|| format!("cannot make {}", file.display()))?;
+    gx.node.trace = Some(trace);
+    Ok(Some(gx))
+}
+
+async fn serve_gateways(
+    gx: Option<Gx>,
+    started: &Started,
+    stop: watch::Receiver<bool>,
+) -> anyhow::Result<Option<(Gateways, JoinHandle<()>)>> {
+    let Some(gx) = gx else { return Ok(None) };
+    let served = gx::start(gx, Arc::clone(&started.hub), started.handle.clone(), stop).await;
+    Ok(Some(served.context("cannot serve gateways")?))
 }
 
 /// Until a signal comes or the driver ends by itself; then in order: no new requests, those under way, the
@@ -149,10 +189,15 @@ async fn bind(what: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 /// One line on standard output, for whoever started us and waits.
-fn announce(market: &str, ports: &Ports) -> anyhow::Result<()> {
+fn announce(market: &str, ports: &Ports, gateways: Option<&Gateways>) -> anyhow::Result<()> {
     let http = ports.http.local_addr().context("the listener has no address")?;
     let grpc = ports.grpc.local_addr().context("the listener has no address")?;
-    println!("tollway serves market {market}: http {http}, grpc {grpc}");
+    let diameter: String = gateways
+        .map_or(&[][..], Gateways::listening)
+        .iter()
+        .map(|address| format!(", diameter {address}"))
+        .collect();
+    println!("tollway serves market {market}: http {http}, grpc {grpc}{diameter}");
     Ok(())
 }
 

@@ -7,11 +7,13 @@ use crate::driver::Market;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::{Range, RangeInclusive};
+use std::path::Path;
 use tollway_billing::curve::Knot;
 use tollway_billing::tariff::PRICE_MICROS_MAX;
 use tollway_billing::{Curve, Tariff};
 use tollway_core::config::{
     AccessDef, ChargeBy, CustomerDef, EndpointDef, LegalBasis, PoolDef, Prefix, SideDef, TierDef, TierKind,
+    parse_every, parse_line,
 };
 use tollway_core::{ConfigDef, limits};
 use tollway_model::{BitsPerSecond, Currency, Micros, SlotLength};
@@ -32,8 +34,13 @@ const RATE_MIN_BPS: u64 = 64_000;
 /// Packets below 64 bytes make a class rate that is mostly header; above 9,000 nothing is sent.
 const PACKET_BYTES: RangeInclusive<u32> = 64..=9_000;
 
-pub(super) fn settings(name: &str, text: &str, file: file::File) -> Result<Settings, Vec<Problem>> {
-    let mut check = Check { file: name, text, problems: Vec::new(), seen: BTreeMap::new() };
+pub(super) fn settings(
+    name: &str,
+    text: &str,
+    file: file::File,
+    dir: Option<&Path>,
+) -> Result<Settings, Vec<Problem>> {
+    let mut check = Check { file: name, text, dir, problems: Vec::new(), seen: BTreeMap::new() };
     let settings = check.settings(file);
     match settings {
         Some(settings) if check.problems.is_empty() => Ok(settings),
@@ -41,12 +48,14 @@ pub(super) fn settings(name: &str, text: &str, file: file::File) -> Result<Setti
     }
 }
 
-struct Check<'a> {
+pub(super) struct Check<'a> {
     file: &'a str,
     text: &'a str,
-    problems: Vec<Problem>,
+    /// Where files lie that are named; none when only a text is checked.
+    pub(super) dir: Option<&'a Path>,
+    pub(super) problems: Vec<Problem>,
     /// Names by the kind of what they name.
-    seen: BTreeMap<(&'static str, String), Range<usize>>,
+    pub(super) seen: BTreeMap<(&'static str, String), Range<usize>>,
 }
 
 impl Check<'_> {
@@ -59,7 +68,12 @@ impl Check<'_> {
             file.tariff.iter().map(|tariff| self.tariff(tariff, currency)).collect();
         let tariffs: Vec<Tariff> = tariffs.into_iter().flatten().collect();
         let tiers: Vec<Option<TierDef>> = file.tier.iter().map(|tier| self.tier(tier, &tariffs)).collect();
-        let accesses = file.access.iter().map(|access| self.access(access)).collect();
+        let mut accesses: Vec<AccessDef> = file.access.iter().map(|access| self.access(access)).collect();
+        let minute = SlotLength::from_secs(60).expect("a minute divides a day");
+        let slot_length = market.as_ref().map_or(minute, |market| market.slot_length);
+        let gx = file.gx.as_ref().and_then(|gx| self.gx(gx, slot_length, &file.access));
+        let (gx, families) = gx.unzip();
+        accesses.extend(families.into_iter().flatten());
         let customers = file.customer.iter().map(|customer| self.customer(customer, currency)).collect();
         let keys: Vec<Option<KeyDef>> = file.key.iter().map(|key| self.key(key, &file.access)).collect();
         self.same_tokens(&file.key);
@@ -71,15 +85,16 @@ impl Check<'_> {
             serve: serve?,
             keys,
             def: ConfigDef { pools, tiers, accesses, customers },
+            gx,
         })
     }
 
-    fn problem(&mut self, span: Range<usize>, what: impl Into<String>, how: impl Into<String>) {
+    pub(super) fn problem(&mut self, span: Range<usize>, what: impl Into<String>, how: impl Into<String>) {
         self.problems.push(problem::at(self.file, self.text, span, what, how));
     }
 
     /// A name: not empty, not too long, printable, not used twice for the same kind of thing.
-    fn name(&mut self, kind: &'static str, name: &Text) -> String {
+    pub(super) fn name(&mut self, kind: &'static str, name: &Text) -> String {
         let text = name.get_ref().clone();
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '/');
         if text.is_empty() || text.len() > NAME_BYTES_MAX || !text.chars().all(plain) {
@@ -100,7 +115,7 @@ impl Check<'_> {
     }
 
     /// A reference to something that is defined.
-    fn known(&mut self, kind: &'static str, name: &Text) -> String {
+    pub(super) fn known(&mut self, kind: &'static str, name: &Text) -> String {
         let text = name.get_ref().clone();
         if !self.seen.contains_key(&(kind, text.clone())) {
             let there: Vec<&str> =
@@ -115,7 +130,7 @@ impl Check<'_> {
         text
     }
 
-    fn ranged<T>(&mut self, what: &str, value: &Spanned<T>, range: RangeInclusive<T>) -> T
+    pub(super) fn ranged<T>(&mut self, what: &str, value: &Spanned<T>, range: RangeInclusive<T>) -> T
     where
         T: Copy + PartialOrd + std::fmt::Display,
     {
@@ -130,7 +145,7 @@ impl Check<'_> {
         number
     }
 
-    fn optional<T>(
+    pub(super) fn optional<T>(
         &mut self,
         what: &str,
         value: Option<&Spanned<T>>,
@@ -179,7 +194,7 @@ impl Check<'_> {
         Some(Serve { http, grpc })
     }
 
-    fn address(&mut self, what: &str, text: &Text) -> Option<SocketAddr> {
+    pub(super) fn address(&mut self, what: &str, text: &Text) -> Option<SocketAddr> {
         let address = text.get_ref().parse().ok();
         if address.is_none() {
             self.problem(
@@ -277,6 +292,9 @@ impl Check<'_> {
             notice_s,
             cancel_fee_ppm,
             tariff: tariffs.iter().find(|tariff| tariff.name == tariff_name)?.clone(),
+            gx: self.tier_gx(tier),
+            rx: None,
+            charge_unconfirmed: tier.charge_unconfirmed.unwrap_or(false),
         })
     }
 
@@ -347,12 +365,17 @@ impl Check<'_> {
             down,
             price_pool,
             subscriber,
+            road: None,
         }
     }
 
     fn side(&mut self, what: &str, side: &file::Side) -> SideDef {
+        SideDef { pools: self.pools(what, &side.pools), port: self.plain("port", &side.port) }
+    }
+
+    pub(super) fn pools(&mut self, what: &str, names: &Spanned<Vec<Text>>) -> Vec<String> {
         let mut pools: Vec<String> = Vec::new();
-        for pool in side.pools.get_ref() {
+        for pool in names.get_ref() {
             let name = self.known("pool", pool);
             if pools.contains(&name) {
                 let what = format!("pool {name:?} is named twice in {what}");
@@ -362,16 +385,16 @@ impl Check<'_> {
         }
         if pools.is_empty() {
             self.problem(
-                side.pools.span(),
+                names.span(),
                 format!("{what} uses no pool"),
                 "name the pools that this direction uses, nearest first",
             );
         }
-        SideDef { port: self.plain("port", &side.port), pools }
+        pools
     }
 
     /// A name that is defined elsewhere: an agent's, a port's.
-    fn plain(&mut self, what: &str, name: &Text) -> String {
+    pub(super) fn plain(&mut self, what: &str, name: &Text) -> String {
         let text = name.get_ref().clone();
         if text.is_empty() || text.len() > NAME_BYTES_MAX {
             self.problem(
@@ -392,8 +415,9 @@ impl Check<'_> {
     }
 
     fn endpoint(&mut self, endpoint: &file::Endpoint) -> EndpointDef {
+        let is_line = self.is_line(&endpoint.access);
         let mut addresses = Vec::new();
-        for text in endpoint.addresses.get_ref() {
+        for text in endpoint.addresses.iter().flat_map(|list| list.get_ref()) {
             match text.get_ref().parse::<Prefix>() {
                 Ok(prefix) => addresses.push(prefix),
                 Err(why) => self.problem(
@@ -403,14 +427,32 @@ impl Check<'_> {
                 ),
             }
         }
-        if endpoint.addresses.get_ref().is_empty() {
+        if endpoint.addresses.as_ref().is_none_or(|list| list.get_ref().is_empty()) && !is_line {
             self.problem(
-                endpoint.addresses.span(),
+                endpoint.addresses.as_ref().map_or_else(|| endpoint.access.span(), Spanned::span),
                 "an endpoint without addresses allows nothing",
                 "name the prefixes whose devices the customer may buy for",
             );
         }
-        EndpointDef { access: self.known("access", &endpoint.access), addresses }
+        let access =
+            if is_line { endpoint.access.get_ref().clone() } else { self.known("access", &endpoint.access) };
+        EndpointDef { access, addresses }
+    }
+
+    /// Whether a name is of one subscriber's access at an APN of ours, or of all there.
+    fn is_line(&mut self, access: &Text) -> bool {
+        let name = access.get_ref();
+        let is_family = |check: &Self, name: &str| check.seen.contains_key(&("apn", name.to_owned()));
+        if is_family(self, name) {
+            self.problem(
+                access.span(),
+                format!("{name:?} is an APN, with an access for each subscriber"),
+                format!("write \"{name}/*\" for all of them, or \"{name}/NUMBER\" for one"),
+            );
+            return true;
+        }
+        let family = parse_every(name).or_else(|| parse_line(name).map(|(family, _)| family));
+        family.is_some_and(|family| is_family(self, family))
     }
 
     fn key(&mut self, key: &Spanned<file::Key>, accesses: &[file::Access]) -> Option<KeyDef> {

@@ -22,6 +22,8 @@ pub(super) struct File {
     pub(super) customer: Vec<Customer>,
     #[serde(default)]
     pub(super) key: Vec<Spanned<Key>>,
+    #[serde(default)]
+    pub(super) gx: Option<Gx>,
 }
 
 #[derive(Deserialize)]
@@ -147,6 +149,51 @@ pub(super) struct Tier {
     /// Default 0.
     #[serde(default)]
     pub(super) cancel_fee_ppm: Option<Spanned<u32>>,
+    /// How its rules look at a gateway; present: it is sold on learnt accesses, and only there.
+    #[serde(default)]
+    pub(super) gx: Option<Spanned<TierGx>>,
+    /// Whether time counts in which a peer that never says more has accepted a leg. Default: false.
+    #[serde(default)]
+    pub(super) charge_unconfirmed: Option<bool>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Metering {
+    Duration,
+    Volume,
+    DurationVolume,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TierGx {
+    pub(super) qci: u8,
+    pub(super) priority_level: u8,
+    /// Why a class for prioritised services is asked for.
+    #[serde(default)]
+    pub(super) allow_priority: Option<String>,
+    /// Default 100.
+    #[serde(default)]
+    pub(super) precedence: Option<u32>,
+    pub(super) rating_group: u32,
+    #[serde(default)]
+    pub(super) service_identifier: Option<u32>,
+    /// Default volume.
+    #[serde(default)]
+    pub(super) metering: Option<Metering>,
+    /// Default false.
+    #[serde(default)]
+    pub(super) online: bool,
+    /// Default true.
+    #[serde(default)]
+    pub(super) offline: Option<bool>,
+    /// Default 0.
+    #[serde(default)]
+    pub(super) mbr_bps_min: Option<Spanned<u64>>,
+    /// Default: no usage is asked for.
+    #[serde(default)]
+    pub(super) usage_bytes: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize)]
@@ -173,7 +220,9 @@ pub(super) struct Access {
 #[serde(deny_unknown_fields)]
 pub(super) struct Endpoint {
     pub(super) access: Text,
-    pub(super) addresses: Spanned<Vec<Text>>,
+    /// May be left out where a session says which addresses there are.
+    #[serde(default)]
+    pub(super) addresses: Option<Spanned<Vec<Text>>>,
 }
 
 #[derive(Deserialize)]
@@ -199,4 +248,116 @@ pub(super) struct Key {
     pub(super) noc: Option<Spanned<bool>>,
     #[serde(default)]
     pub(super) agent: Option<Text>,
+}
+
+/// Gateways that ask us what holds for a subscriber.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Gx {
+    /// Default gx.
+    #[serde(default)]
+    pub(super) enforcement_point: Option<Text>,
+    pub(super) origin_host: Text,
+    pub(super) origin_realm: Text,
+    /// For plain TCP.
+    #[serde(default)]
+    pub(super) listen: Option<Text>,
+    /// For TLS below Diameter.
+    #[serde(default)]
+    pub(super) listen_tls: Option<Text>,
+    #[serde(default)]
+    pub(super) tls: Option<GxTls>,
+    /// Default: the addresses listened on.
+    #[serde(default)]
+    pub(super) host_ip_addresses: Option<Spanned<Vec<Text>>>,
+    /// Default: not looked at.
+    #[serde(default)]
+    pub(super) home_plmns: Vec<Text>,
+    /// A CSV file, beside this one.
+    pub(super) profiles: Text,
+    pub(super) apns: Spanned<Vec<GxApn>>,
+    #[serde(default)]
+    pub(super) peers: Vec<GxPeer>,
+    #[serde(default)]
+    pub(super) gateways: Vec<GxGateway>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GxTls {
+    pub(super) cert: Text,
+    pub(super) key: Text,
+    pub(super) client_ca: Text,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GxApn {
+    pub(super) name: Text,
+    pub(super) up: Spanned<Vec<Text>>,
+    pub(super) down: Spanned<Vec<Text>>,
+    pub(super) price_pool: Text,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GxPeer {
+    pub(super) origin_host: Text,
+    /// Default: ours.
+    #[serde(default)]
+    pub(super) origin_realm: Option<Text>,
+    /// Where to connect to it, as host:port. Default: it connects to us.
+    #[serde(default)]
+    pub(super) dial: Option<Text>,
+    /// Whether to connect by TLS. Default false.
+    #[serde(default)]
+    pub(super) tls: bool,
+    /// Where it may connect from by plain TCP. Default: it proves itself by certificate.
+    #[serde(default)]
+    pub(super) addresses: Vec<Text>,
+    /// Realms that are reached through it: it is a relay.
+    #[serde(default)]
+    pub(super) relays: Vec<Text>,
+    /// Default 30.
+    #[serde(default)]
+    pub(super) watchdog_s: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum GxReports {
+    Full,
+    None,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum GxRuleTimes {
+    Kept,
+    Ignored,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GxGateway {
+    /// `*` for all that are not named.
+    pub(super) origin_host: Text,
+    /// Default full.
+    #[serde(default)]
+    pub(super) reports: Option<GxReports>,
+    /// Default kept.
+    #[serde(default)]
+    pub(super) rule_times: Option<GxRuleTimes>,
+    /// RARs a second; 0: no limit. Default 200.
+    #[serde(default)]
+    pub(super) rar_rate_max: Option<Spanned<u32>>,
+    /// Default 5.
+    #[serde(default)]
+    pub(super) rar_timeout_s: Option<Spanned<u64>>,
+    /// Default 16.
+    #[serde(default)]
+    pub(super) filters_max: Option<Spanned<u8>>,
+    /// Whether rates above 32 bits may be agreed on. Default true.
+    #[serde(default)]
+    pub(super) extended_bandwidth: Option<bool>,
 }

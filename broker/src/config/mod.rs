@@ -3,8 +3,10 @@
 
 mod check;
 mod file;
+mod gx;
 mod problem;
 
+pub use gx::Gx;
 pub use problem::{Error, Problem};
 
 use crate::auth::KeyDef;
@@ -31,6 +33,8 @@ pub struct Settings {
     pub serve: Serve,
     pub keys: Vec<KeyDef>,
     pub def: ConfigDef,
+    /// Gateways, where there are any.
+    pub gx: Option<Gx>,
 }
 
 /// Reads and validates a file.
@@ -40,15 +44,21 @@ pub struct Settings {
 pub fn load(path: &Path) -> Result<Settings, Error> {
     let text =
         std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-    parse(&path.display().to_string(), &text)
+    // Files that it names lie beside it.
+    let dir = path.parent().unwrap_or(Path::new("."));
+    checked(&path.display().to_string(), &text, Some(dir))
 }
 
-/// Validates a text; `name` is what messages call it.
+/// Validates a text; `name` is what messages call it. Files that it names are not read.
 ///
 /// # Errors
 /// As [`load`].
 pub fn parse(name: &str, text: &str) -> Result<Settings, Error> {
+    checked(name, text, None)
+}
+
+fn checked(name: &str, text: &str, dir: Option<&Path>) -> Result<Settings, Error> {
     let file =
         toml::from_str(text).map_err(|error| Error::Invalid(vec![problem::of_toml(name, text, &error)]))?;
-    check::settings(name, text, file).map_err(Error::Invalid)
+    check::settings(name, text, file, dir).map_err(Error::Invalid)
 }

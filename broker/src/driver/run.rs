@@ -205,7 +205,7 @@ impl Driver {
                 Output::Repeat { request, at, .. } => self.repeat(request, at),
                 output @ (Output::Policy { .. } | Output::DesiredSet { .. } | Output::Ack { .. }) => {
                     let now = self.now();
-                    self.hub.deliver(now, &output);
+                    self.hub.deliver(now, output);
                 }
             }
         }

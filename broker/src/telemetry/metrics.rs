@@ -23,7 +23,7 @@ pub struct Figure {
     pub help: &'static str,
 }
 
-const fn figure(
+pub(super) const fn figure(
     name: &'static str,
     kind: &'static str,
     labels: &'static [&'static str],
@@ -202,7 +202,12 @@ impl Metrics {
     ///
     /// # Errors
     /// When names clash or cannot be written: a bug.
-    pub fn render(&self, handle: &Handle, agents: &AgentDirectory) -> Result<String, prometheus::Error> {
+    pub fn render(
+        &self,
+        handle: &Handle,
+        agents: &AgentDirectory,
+        gateways: Option<&crate::gx::Status>,
+    ) -> Result<String, prometheus::Error> {
         let state = Registry::new();
         let snapshot = handle.snapshot();
         register_driver(&state, handle)?;
@@ -210,6 +215,9 @@ impl Metrics {
         register_floors(&state, &snapshot)?;
         register_market(&state, &snapshot)?;
         register_agents(&state, agents)?;
+        if let Some(status) = gateways {
+            super::gateways::register(&state, status)?;
+        }
         let mut families = self.registry.gather();
         families.extend(state.gather());
         families.sort_by(|a, b| a.name().cmp(b.name()));
@@ -223,19 +231,19 @@ fn add(registry: &Registry, collector: impl Collector + 'static) -> Result<(), p
     registry.register(Box::new(collector))
 }
 
-fn single(registry: &Registry, figure: Figure, value: f64) -> Result<(), prometheus::Error> {
+pub(super) fn single(registry: &Registry, figure: Figure, value: f64) -> Result<(), prometheus::Error> {
     let gauge = Gauge::new(figure.name, figure.help)?;
     gauge.set(value);
     add(registry, gauge)
 }
 
-fn many(registry: &Registry, figure: Figure) -> Result<GaugeVec, prometheus::Error> {
+pub(super) fn many(registry: &Registry, figure: Figure) -> Result<GaugeVec, prometheus::Error> {
     let gauges = GaugeVec::new(Opts::new(figure.name, figure.help), figure.labels)?;
     add(registry, gauges.clone())?;
     Ok(gauges)
 }
 
-fn counters(registry: &Registry, figure: Figure) -> Result<IntCounterVec, prometheus::Error> {
+pub(super) fn counters(registry: &Registry, figure: Figure) -> Result<IntCounterVec, prometheus::Error> {
     let counters = IntCounterVec::new(Opts::new(figure.name, figure.help), figure.labels)?;
     add(registry, counters.clone())?;
     Ok(counters)
@@ -243,7 +251,7 @@ fn counters(registry: &Registry, figure: Figure) -> Result<IntCounterVec, promet
 
 /// Prometheus counts in doubles; above 2^53 a figure is rounded, which no reader of a graph can see.
 #[allow(clippy::cast_precision_loss)]
-fn float(value: u64) -> f64 {
+pub(super) fn float(value: u64) -> f64 {
     value as f64
 }
 

@@ -98,7 +98,7 @@ fn value(avp: &Avp<'_>, kind: Kind) -> Result<(), Error> {
 }
 
 /// A name that may be compared and logged: visible ASCII, as an FQDN is (RFC 6733 §4.3.1).
-pub(crate) fn is_identity(name: &[u8]) -> bool {
+pub fn is_identity(name: &[u8]) -> bool {
     !name.is_empty() && name.len() <= IDENTITY_LEN_MAX && name.iter().all(u8::is_ascii_graphic)
 }
 

@@ -13,7 +13,7 @@ pub use tls::{Tls, TlsError};
 
 use crate::counters::PeerView;
 use crate::limits::{EVENT_QUEUE_MAX, INPUT_QUEUE_MAX};
-use crate::machine::{Failure, Machine, Settings, Token};
+use crate::machine::{Failure, Machine, Token};
 use crate::message::Frame;
 use driver::{Command, Driver, Reply};
 use std::hash::{BuildHasher, RandomState};
@@ -171,12 +171,8 @@ impl Node {
     /// A configuration that cannot work, or an address that cannot be bound.
     pub async fn start(config: Config) -> Result<(Handle, Events), StartError> {
         config.check()?;
-        let settings = Settings {
-            local: config.local.clone(),
-            peers: config.peers.iter().map(PeerConfig::machine_settings).collect(),
-            unix_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-            random: RandomState::new().hash_one(0u8),
-        };
+        let unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let settings = config.machine_settings(unix_s, RandomState::new().hash_one(0u8));
         let machine = Machine::new(settings)?;
         let mut listeners = Vec::new();
         for listen in &config.listen {

@@ -42,3 +42,32 @@ pub struct Counters {
     /// Messages of ours that could not be written.
     pub unwritable: u64,
 }
+
+impl Counters {
+    /// All of them by name.
+    pub fn each(&self) -> [(&'static str, u64); 21] {
+        [
+            ("opened", self.opened),
+            ("apn_refused", self.apn_refused),
+            ("voice_apn_refused", self.voice_apn_refused),
+            ("plmn_refused", self.plmn_refused),
+            ("subscriber_unknown", self.subscriber_unknown),
+            ("sessions_full", self.sessions_full),
+            ("superseded", self.superseded),
+            ("duplicates", self.duplicates),
+            ("session_unknown", self.session_unknown),
+            ("malformed", self.malformed),
+            ("moved_out", self.moved_out),
+            ("pushes", self.pushes),
+            ("push_accepted", self.push_accepted),
+            ("push_refused", self.push_refused),
+            ("push_busy", self.push_busy),
+            ("push_unanswered", self.push_unanswered),
+            ("push_session_unknown", self.push_session_unknown),
+            ("push_late", self.push_late),
+            ("strays", self.strays),
+            ("usage_undirected", self.usage_undirected),
+            ("unwritable", self.unwritable),
+        ]
+    }
+}

@@ -23,7 +23,7 @@ mod write;
 pub use counters::Counters;
 pub use fact::{Closed, Mark, Output, Token};
 pub use gate::Gate;
-pub use machine::{Desire, Input, Known, Machine, NotGx};
+pub use machine::{Desire, HostView, Input, Known, Machine, NotGx};
 pub use plmn::Plmn;
 pub use profile::Profile;
 pub use qos::{QosClass, QosError, Rates};

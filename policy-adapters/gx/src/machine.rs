@@ -117,6 +117,16 @@ enum Stage {
     Running,
 }
 
+/// A gateway as the NOC sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HostView<'a> {
+    pub origin_host: &'a str,
+    pub sessions: usize,
+    /// Sessions that wait for their turn to be told.
+    pub pushes_waiting: usize,
+    pub pushes_in_flight: usize,
+}
+
 /// The machine.
 pub struct Machine<P> {
     settings: Settings,
@@ -208,9 +218,14 @@ impl<P: Profile> Machine<P> {
         self.sessions.len()
     }
 
-    /// Open sessions at a gateway.
-    pub fn sessions_at(&self, origin_host: &str) -> usize {
-        self.sessions.find_host(origin_host).map_or(0, |host| self.sessions.host(host).by_id.len())
+    /// All gateways that were ever heard of since the start.
+    pub fn hosts(&self) -> impl Iterator<Item = HostView<'_>> {
+        self.sessions.hosts().iter().map(|host| HostView {
+            origin_host: &host.name,
+            sessions: host.by_id.len(),
+            pushes_waiting: host.queue.len(),
+            pushes_in_flight: host.in_flight,
+        })
     }
 
     /// Other profiles from now on; sessions that are open keep what they were opened with.

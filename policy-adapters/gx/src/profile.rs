@@ -47,6 +47,12 @@ pub trait Profile {
     fn find(&self, identities: &[Identity<'_>], apn: &str) -> Option<Arc<SubscriberProfile>>;
 }
 
+impl<P: Profile + ?Sized> Profile for Arc<P> {
+    fn find(&self, identities: &[Identity<'_>], apn: &str) -> Option<Arc<SubscriberProfile>> {
+        (**self).find(identities, apn)
+    }
+}
+
 /// Profiles by IMSI, from a CSV file.
 #[derive(Clone, Default, Debug)]
 pub struct Table {

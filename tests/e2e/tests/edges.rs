@@ -27,6 +27,8 @@ const EDGES: &[(&str, &[&str])] = &[
             "tollway-policy",
             "tollway-core",
             "tollway-proto",
+            "tollway-diameter",
+            "tollway-gx",
             "tollway-lab",
         ],
     ),

@@ -8,6 +8,7 @@ pub mod flow_in;
 pub mod flow_out;
 pub mod offer_out;
 pub mod page_in;
+pub mod peers_out;
 pub mod quote_in;
 pub mod quote_out;
 pub mod reservation_in;

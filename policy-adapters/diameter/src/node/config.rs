@@ -2,7 +2,7 @@
 
 use super::tls::Tls;
 use crate::capabilities::Local;
-use crate::machine::{PeerSettings, Proof, SettingsError};
+use crate::machine::{Machine, PeerSettings, Proof, Settings, SettingsError};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -76,7 +76,12 @@ pub enum StartError {
 }
 
 impl Config {
-    pub(super) fn check(&self) -> Result<(), StartError> {
+    /// Whether a node could start with it, sockets apart.
+    ///
+    /// # Errors
+    /// The first thing that cannot be.
+    pub fn check(&self) -> Result<(), StartError> {
+        Machine::new(self.machine_settings(0, 0))?;
         let listens_tls = self.listen.iter().any(|listen| listen.is_tls);
         let dials_tls = self.peers.iter().any(|peer| peer.dial.as_ref().is_some_and(|dial| dial.is_tls));
         if (listens_tls || dials_tls) && self.tls.is_none() {
@@ -89,6 +94,13 @@ impl Config {
             Some(peer) => Err(StartError::Unreachable(peer.settings.host.clone())),
             None => Ok(()),
         }
+    }
+}
+
+impl Config {
+    pub(super) fn machine_settings(&self, unix_s: u64, random: u64) -> Settings {
+        let peers = self.peers.iter().map(PeerConfig::machine_settings).collect();
+        Settings { local: self.local.clone(), peers, unix_s, random }
     }
 }
 

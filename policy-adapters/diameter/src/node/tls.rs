@@ -38,6 +38,13 @@ mod with_rustls {
         server: Arc<ServerConfig>,
     }
 
+    impl std::fmt::Debug for Tls {
+        /// Without the key.
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("Tls")
+        }
+    }
+
     fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         CertificateDer::pem_slice_iter(pem)
             .collect::<Result<_, _>>()

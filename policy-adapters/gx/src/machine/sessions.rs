@@ -152,6 +152,10 @@ impl Sessions {
         self.open.len() >= SESSIONS_MAX
     }
 
+    pub fn hosts(&self) -> &[Host] {
+        &self.hosts
+    }
+
     pub fn host(&self, no: HostNo) -> &Host {
         &self.hosts[no.0 as usize]
     }

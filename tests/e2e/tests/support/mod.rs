@@ -1,6 +1,8 @@
 //! A real broker process on a temporary directory, and a client of its REST face.
 #![allow(dead_code)]
 
+pub mod gateway;
+
 use serde_json::{Value, json};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -56,7 +58,7 @@ impl Drop for Scratch {
     }
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("an address").port()
 }
@@ -79,11 +81,18 @@ pub struct Broker {
     pub url: String,
     pub keys: Vec<String>,
     pub noc: String,
+    args: Vec<String>,
 }
 
 impl Broker {
     /// Writes a configuration with room for everyone and starts a broker on it.
     pub fn start(dir: &Path) -> Broker {
+        Broker::start_with(dir, "", &[])
+    }
+
+    /// The same with more in the configuration and on the command line. `ENDPOINTS` in the former is where
+    /// customers' further endpoints are named.
+    pub fn start_with(dir: &Path, more: &str, args: &[&str]) -> Broker {
         let (http, grpc) = (free_port(), free_port());
         let mut text = format!(
             r#"
@@ -121,11 +130,13 @@ price_pool = "shared"
 subscriber = "line-1"
 "#
         );
+        let (more, also) = more.split_once("ENDPOINTS").unwrap_or((more, ""));
+        text.push_str(more);
         let mut keys = Vec::new();
         for n in 0..CUSTOMERS {
             let (token, sha) = new_key();
             text.push_str(&format!(
-                "[[customer]]\nname = \"c{n}\"\ncurrency = \"EUR\"\nendpoints = [{{ access = \"line\", addresses = [\"10.0.{n}.0/24\"] }}]\n\
+                "[[customer]]\nname = \"c{n}\"\ncurrency = \"EUR\"\nendpoints = [{{ access = \"line\", addresses = [\"10.0.{n}.0/24\"] }}{also}]\n\
                  [[key]]\ncustomer = \"c{n}\"\nsha256 = \"{sha}\"\n"
             ));
             keys.push(token);
@@ -136,7 +147,8 @@ subscriber = "line-1"
         std::fs::write(&config, text).expect("a configuration");
         let data = dir.join("data");
         let url = format!("http://127.0.0.1:{http}");
-        let mut broker = Broker { child: None, config, data, url, keys, noc };
+        let mut broker = Broker { child: None, config, data, url, keys, noc, args: Vec::new() };
+        broker.args = args.iter().map(|arg| (*arg).to_owned()).collect();
         broker.spawn();
         broker
     }
@@ -148,7 +160,8 @@ subscriber = "line-1"
             .arg(&self.config)
             .arg("--data")
             .arg(&self.data)
-            .env("RUST_LOG", "warn")
+            .args(&self.args)
+            .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "warn".to_owned()))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
