@@ -162,7 +162,7 @@ pub struct UsageFact {
     pub is_placed: bool,
     /// Owed time in which the leg was accepted by a peer that never says more; in `kept_ms` only if the terms
     /// charge it.
-    #[n(11)]
+    #[n(12)]
     #[cbor(skip_if = "is_zero")]
     pub unconfirmed_ms: u64,
 }

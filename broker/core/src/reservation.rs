@@ -234,7 +234,7 @@ pub struct Reservation {
     #[n(19)]
     pub variant: Variant,
     /// Whose line it is, where the access is a family.
-    #[n(20)]
+    #[n(21)]
     pub subscriber: Option<SubscriberRef>,
 }
 

@@ -1,6 +1,7 @@
 //! The REST face: `/qos-transfers/v0.1`, the NOC's verbs, health, metrics, OpenAPI. One file per resource;
 //! wire types in `wire`. Handlers convert, submit, render; nothing is decided here.
 
+mod accesses;
 pub mod catalogue;
 pub mod charges;
 pub mod error;
@@ -219,6 +220,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/reservations/{id}/evidence", get(evidence::show))
         .route("/reservations/{id}/charges", get(charges::show))
         .route("/reservations/{id}/events", get(events::show))
+        .route("/accesses", get(accesses::list))
         .route("/tiers", get(tiers::list))
         .route("/wallet", get(wallet::show));
     let noc = Router::new()

@@ -2,7 +2,10 @@
 //! `proto/openapi/qos-transfers.json`; a test fails when it drifts.
 
 use super::error::{EdgeCode, ErrorBody};
-use super::{charges, events, evidence, flows, ops, peers, quotes, reservations, tiers, top_ups, usage, wallet};
+use super::{
+    accesses, charges, events, evidence, flows, ops, peers, quotes, reservations, tiers, top_ups, usage,
+    wallet,
+};
 use std::collections::BTreeMap;
 use tollway_core::refusal::Code;
 use utoipa::openapi::header::HeaderBuilder;
@@ -33,6 +36,7 @@ use utoipa::{Modify, OpenApi};
         evidence::show,
         charges::show,
         events::show,
+        accesses::list,
         tiers::list,
         wallet::show,
         top_ups::create,

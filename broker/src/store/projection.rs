@@ -5,15 +5,15 @@ use super::row::encode;
 use super::{Error, EventKind, table};
 use sqlx::sqlite::SqliteConnection;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, btree_map};
 use tollway_billing::{AccountId, Entry as LedgerEntry};
-use tollway_core::config::Change;
+use tollway_core::config::{AccessDef, Change};
 use tollway_core::entries::entries_of;
-use tollway_core::record::{Configured, Fact, FloorFact, Reported, UsageFact};
+use tollway_core::record::{Configured, Fact, FloorFact, Reported, SessionFact, UsageFact};
 use tollway_core::reservation::{LegState, Promise};
 use tollway_core::{Envelope, Record, Reservation};
-use tollway_model::{Amount, CustomerId, Micros, ReservationId, Seq, Timestamp};
-use tollway_policy::PortReading;
+use tollway_model::{AccessId, Amount, CustomerId, Micros, ReservationId, Seq, Timestamp};
+use tollway_policy::{PortReading, SessionReport, SubscriberRef};
 
 /// One reading of one reservation, at its place in the journal.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -79,6 +79,13 @@ pub(super) struct TopUpFold {
     pub(super) reason: String,
 }
 
+/// A line of a family of learnt accesses. Where its subscriber is to be found is no reader's business.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct LineRow {
+    pub(super) road: (String, String),
+    pub(super) attached: bool,
+}
+
 /// What one batch changes; the last word on each row.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Changes {
@@ -91,6 +98,11 @@ pub(super) struct Changes {
     pub(super) top_ups: Vec<TopUpFold>,
     pub(super) accounts: BTreeMap<AccountId, AccountRow>,
     pub(super) config: BTreeMap<(&'static str, u32), ConfigRow>,
+    pub(super) lines: BTreeMap<(AccessId, SubscriberRef), LineRow>,
+    /// Lines of before this batch whose session ended in it.
+    pub(super) detached: BTreeSet<(AccessId, SubscriberRef)>,
+    /// Accesses of which no line is left but those of this enforcement point and APN; before the other two.
+    pub(super) lines_gone: Vec<(AccessId, Option<(String, String)>)>,
 }
 
 /// Keeps the rows of live reservations and of accounts, so that a fold rarely reads.
@@ -223,6 +235,9 @@ impl Projector {
             if let Fact::Port(reading, judged) = fact {
                 let enforcement_point = reported.enforcement_point.clone();
                 changes.ports.push(PortRow { enforcement_point, reading: reading.clone(), judged: *judged });
+            }
+            if let Fact::Session(session) = fact {
+                fold_session(&reported.enforcement_point, session, changes);
             }
             let Some(id) = fact_names(fact) else { continue };
             if let Fact::Usage(usage) = fact {
@@ -361,7 +376,9 @@ impl<'a> Out<'a> {
         if row.promise.is_live() && leg != before.leg {
             match (before.leg, leg) {
                 ("active", "unconfirmed") | ("unconfirmed", "active") => {}
-                ("active" | "unconfirmed", _) => self.event(row, EventKind::Degraded, reason.map(str::to_owned)),
+                ("active" | "unconfirmed", _) => {
+                    self.event(row, EventKind::Degraded, reason.map(str::to_owned))
+                }
                 ("lost", "active" | "unconfirmed") => self.event(row, EventKind::Restored, None),
                 (_, _) => {}
             }
@@ -387,8 +404,41 @@ impl<'a> Out<'a> {
     }
 }
 
+fn fold_session(point: &str, fact: &SessionFact, changes: &mut Changes) {
+    let line = (fact.family, fact.subscriber);
+    match &fact.report {
+        SessionReport::Open(session) => {
+            let road = (point.to_owned(), session.access.apn.clone());
+            changes.lines.insert(line, LineRow { road, attached: true });
+        }
+        SessionReport::Closed { .. } => match changes.lines.entry(line) {
+            btree_map::Entry::Occupied(mut row) => row.get_mut().attached = false,
+            btree_map::Entry::Vacant(_) => {
+                changes.detached.insert(line);
+            }
+        },
+    }
+}
+
+/// As the engine does: lines stay as long as their family is at the same enforcement point and APN.
+fn fold_family(id: AccessId, def: Option<&AccessDef>, changes: &mut Changes) {
+    let road = def.and_then(|def| Some((def.enforcement_point.clone(), def.apn()?.to_owned())));
+    changes.lines.retain(|(family, _), row| *family != id || Some(&row.road) == road.as_ref());
+    changes.lines_gone.push((id, road));
+}
+
 fn fold_configured(configured: &Configured, changes: &mut Changes) {
     for change in &configured.changes {
+        match change {
+            Change::Access(id, def) => fold_family(*id, Some(def), changes),
+            Change::AccessRemoved(id) => fold_family(*id, None, changes),
+            Change::Pool(..)
+            | Change::PoolRemoved(_)
+            | Change::Tier(..)
+            | Change::TierWithdrawn(_)
+            | Change::Customer(..)
+            | Change::CustomerRemoved(_) => {}
+        }
         let (kind, id, name, removed) = match change {
             Change::Pool(id, def) => ("pool", id.0, def.name.clone(), false),
             Change::PoolRemoved(id) => ("pool", id.0, String::new(), true),

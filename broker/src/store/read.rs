@@ -11,7 +11,8 @@ use std::path::Path;
 use tollway_billing::{AccountId, Entry};
 use tollway_core::record::UsageFact;
 use tollway_core::{Record, Reply, Reservation};
-use tollway_model::{Amount, Currency, CustomerId, Micros, ReservationId, Seq, Timestamp};
+use tollway_model::{AccessId, Amount, Currency, CustomerId, Micros, ReservationId, Seq, Timestamp};
+use tollway_policy::SubscriberRef;
 
 /// One event of a reservation.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -71,6 +72,39 @@ impl Reader {
             .await
             .map_err(Error::of("read a reservation"))?;
         doc.map(|doc| decode("reservation", &doc)).transpose()
+    }
+
+    /// Whether a line of a family has a session; `None` when it was never seen.
+    pub async fn line(&self, family: AccessId, subscriber: SubscriberRef) -> Result<Option<bool>, Error> {
+        sqlx::query_scalar("SELECT attached FROM learnt_access WHERE family = ? AND subscriber = ?")
+            .bind(i64::from(family.0))
+            .bind(to_sql(subscriber.0))
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(Error::of("read a learnt access"))
+    }
+
+    /// Lines of a family in a fixed order, each with whether it has a session; `after` is the last one of the
+    /// page before.
+    pub async fn lines(
+        &self,
+        family: AccessId,
+        after: Option<SubscriberRef>,
+        limit: u32,
+    ) -> Result<Vec<(SubscriberRef, bool)>, Error> {
+        let mut query: QueryBuilder<Sqlite> =
+            QueryBuilder::new("SELECT subscriber, attached FROM learnt_access WHERE family = ");
+        query.push_bind(i64::from(family.0));
+        if let Some(after) = after {
+            query.push(" AND subscriber > ").push_bind(to_sql(after.0));
+        }
+        query.push(" ORDER BY subscriber LIMIT ").push_bind(i64::from(limit));
+        let rows: Vec<(i64, bool)> =
+            query.build_query_as().fetch_all(&self.pool).await.map_err(Error::of("list learnt accesses"))?;
+        Ok(rows
+            .into_iter()
+            .map(|(subscriber, attached)| (SubscriberRef(from_sql(subscriber)), attached))
+            .collect())
     }
 
     /// In the order of their making; `after` is the last one of the page before.

@@ -2,8 +2,8 @@
 //! again from the journal.
 
 /// Layout of the database; a newer one is refused, an older one gets its projections anew. 2: `port_reading`;
-/// 3: `top_up`.
-pub(crate) const LAYOUT: i64 = 3;
+/// 3: `top_up`; 5: `learnt_access`.
+pub(crate) const LAYOUT: i64 = 5;
 
 /// "TOLL", so that `file` and people know what it is.
 pub(crate) const APPLICATION_ID: &str = "1414483020";
@@ -124,10 +124,18 @@ CREATE TABLE IF NOT EXISTS config (
     doc      BLOB    NOT NULL,
     PRIMARY KEY (kind, id)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS learnt_access (
+    family            INTEGER NOT NULL,
+    subscriber        INTEGER NOT NULL,
+    enforcement_point TEXT    NOT NULL,
+    apn               TEXT    NOT NULL,
+    attached          INTEGER NOT NULL,
+    PRIMARY KEY (family, subscriber)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// Every projection table with the columns that order its rows; `rebuild-projections` empties them.
-pub(crate) const TABLES: [(&str, &str); 10] = [
+pub(crate) const TABLES: [(&str, &str); 11] = [
     ("projected", "id"),
     ("reservation", "id"),
     ("usage", "reservation, seq, n"),
@@ -138,4 +146,5 @@ pub(crate) const TABLES: [(&str, &str); 10] = [
     ("top_up", "customer, seq"),
     ("account", "kind, owner, currency"),
     ("config", "kind, id"),
+    ("learnt_access", "family, subscriber"),
 ];

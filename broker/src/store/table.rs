@@ -1,7 +1,7 @@
 //! Projections as rows: total upserts, one statement per table and batch.
 
 use super::Error;
-use super::projection::{AccountRow, Changes, ConfigRow};
+use super::projection::{AccountRow, Changes, ConfigRow, LineRow};
 use super::row::{encode, from_sql, to_sql};
 use sqlx::query_builder::Separated;
 use sqlx::sqlite::SqliteConnection;
@@ -9,7 +9,8 @@ use sqlx::{QueryBuilder, Row, Sqlite};
 use tollway_billing::{AccountId, Entry};
 use tollway_core::Reservation;
 use tollway_core::reservation::Promise;
-use tollway_model::ReservationId;
+use tollway_model::{AccessId, ReservationId};
+use tollway_policy::SubscriberRef;
 
 /// Rows in one statement: SQLite binds at most 32,766 values, and the widest row has 9.
 const ROWS_MAX: usize = 2_048;
@@ -30,6 +31,7 @@ pub(super) async fn write(conn: &mut SqliteConnection, changes: &Changes) -> Res
     money(&mut all, changes);
     top_ups(&mut all, changes);
     configuration(&mut all, changes);
+    learnt(&mut all, changes);
     for Statement { doing, mut query } in all {
         query.build().persistent(false).execute(&mut *conn).await.map_err(Error::of(doing))?;
     }
@@ -160,6 +162,41 @@ fn configuration(out: &mut Vec<Statement>, changes: &Changes) {
                 .push_bind(row.name.clone())
                 .push_bind(row.removed)
                 .push_bind(row.doc.clone());
+        },
+    );
+}
+
+fn learnt(out: &mut Vec<Statement>, changes: &Changes) {
+    for (family, kept) in &changes.lines_gone {
+        let mut query = QueryBuilder::new("DELETE FROM learnt_access WHERE family = ");
+        query.push_bind(i64::from(family.0));
+        if let Some((point, apn)) = kept {
+            query.push(" AND (enforcement_point, apn) <> (").push_bind(point.clone());
+            query.push(", ").push_bind(apn.clone()).push(")");
+        }
+        out.push(Statement { doing: "forget learnt accesses", query });
+    }
+    for (family, subscriber) in &changes.detached {
+        let mut query = QueryBuilder::new("UPDATE learnt_access SET attached = 0 WHERE family = ");
+        query.push_bind(i64::from(family.0)).push(" AND subscriber = ").push_bind(to_sql(subscriber.0));
+        out.push(Statement { doing: "write detached accesses", query });
+    }
+    statements(
+        out,
+        (
+            "INSERT INTO learnt_access (family, subscriber, enforcement_point, apn, attached) ",
+            " ON CONFLICT (family, subscriber) DO UPDATE SET \
+           enforcement_point = excluded.enforcement_point, apn = excluded.apn, attached = excluded.attached",
+        ),
+        "write learnt accesses",
+        changes.lines.iter(),
+        |mut value, ((family, subscriber), row): (&(AccessId, SubscriberRef), &LineRow)| {
+            value
+                .push_bind(i64::from(family.0))
+                .push_bind(to_sql(subscriber.0))
+                .push_bind(row.road.0.clone())
+                .push_bind(row.road.1.clone())
+                .push_bind(row.attached);
         },
     );
 }

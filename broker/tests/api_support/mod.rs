@@ -115,9 +115,13 @@ impl Server {
 
     /// Serves a directory that may have been served before.
     pub async fn open(dir: PathBuf, clock: Moved) -> Server {
+        Server::open_with(dir, clock, config()).await
+    }
+
+    pub async fn open_with(dir: PathBuf, clock: Moved, config: ConfigDef) -> Server {
         let options = Options {
             market: Market { name: "test".to_owned(), slot_length: SlotLength::from_secs(5).unwrap() },
-            config: config(),
+            config,
             clock: Box::new(clock.clone()),
             accept_clock: false,
             new_market_key: false,

@@ -32,6 +32,9 @@ pub struct SlotChargeView {
     pub segment: u32,
     pub kept_ms: u64,
     pub bytes: u64,
+    /// Time in which a peer had accepted it that never says whether it is in force: charged, and then part of
+    /// `kept_ms`, only where `charge_unconfirmed` is true. A slot that had some is told even if nothing counts.
+    pub unconfirmed_ms: u64,
 }
 
 /// A charge line. The numerator is the sum over the `slots` of all pages of `rate_bps × kept_ms` (`mbps_hour`) or `bytes`
@@ -60,6 +63,8 @@ pub struct ChargesView {
     pub tier_revision: u32,
     /// `reserved` or `delivered`.
     pub charge_by: String,
+    /// Unconfirmed time is charged like active time.
+    pub charge_unconfirmed: bool,
     pub lines: Vec<ChargeLineView>,
     /// A fee for cancelling after the tier's notice.
     pub cancel_fee_micros: i64,
@@ -103,6 +108,7 @@ pub fn charges_view(
         tier: names.tier(reservation.tier),
         tier_revision: reservation.tier_revision,
         charge_by: reservation.terms.charge_by.as_str().to_owned(),
+        charge_unconfirmed: reservation.terms.charge_unconfirmed,
         lines: vec![ChargeLineView {
             segments,
             unit: line.unit.as_str().to_owned(),
@@ -124,26 +130,28 @@ pub fn charges_view(
 }
 
 /// A slot may have been read several times; what is charged of it is their sum. Slots in which nothing counts
-/// for this unit are left away.
+/// for this unit and nothing was unconfirmed are left away.
 fn slots(facts: &[UsageFact], unit: Unit, slot_length: SlotLength) -> Vec<SlotChargeView> {
-    let mut sums: BTreeMap<(Slot, u32), (u64, u64)> = BTreeMap::new();
+    let mut sums: BTreeMap<(Slot, u32), (u64, u64, u64)> = BTreeMap::new();
     for fact in facts {
         let counts = match unit {
             Unit::MbpsHour => fact.kept_ms > 0,
             Unit::Gb => fact.charged_bytes > 0,
         };
-        if counts {
-            let (kept_ms, bytes) = sums.entry((fact.reading.slot, fact.segment)).or_default();
+        if counts || fact.unconfirmed_ms > 0 {
+            let (kept_ms, bytes, unconfirmed_ms) = sums.entry((fact.reading.slot, fact.segment)).or_default();
             *kept_ms = kept_ms.saturating_add(fact.kept_ms);
             *bytes = bytes.saturating_add(fact.charged_bytes);
+            *unconfirmed_ms = unconfirmed_ms.saturating_add(fact.unconfirmed_ms);
         }
     }
     sums.into_iter()
-        .map(|((slot, segment), (kept_ms, bytes))| SlotChargeView {
+        .map(|((slot, segment), (kept_ms, bytes, unconfirmed_ms))| SlotChargeView {
             slot_from: Instant(slot_length.start_of(slot)),
             segment,
             kept_ms,
             bytes,
+            unconfirmed_ms,
         })
         .collect()
 }

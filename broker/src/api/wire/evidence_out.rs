@@ -30,6 +30,12 @@ pub struct SlotEvidenceView {
     pub gap_ms_max: u32,
     /// Time that counts as kept and is charged for.
     pub kept_ms: u64,
+    /// Time in which a peer had accepted it that never says whether it is in force. Part of `kept_ms` only where the
+    /// offer said `charge_unconfirmed`.
+    pub unconfirmed_ms: u64,
+    /// `in_force` when it was for some of the slot, `unconfirmed` when for some of it nobody will ever say,
+    /// `not_in_force` when it was not.
+    pub verdict: String,
     /// Why time in force does not count: `flow_not_seen`, the flow set had matched nothing yet.
     pub excused: Option<String>,
 }
@@ -51,7 +57,20 @@ struct SlotSum {
     active_ms: u64,
     gap_ms_max: u32,
     kept_ms: u64,
+    unconfirmed_ms: u64,
     excused_ms: u64,
+}
+
+impl SlotSum {
+    const fn verdict(&self) -> &'static str {
+        if self.unconfirmed_ms > 0 {
+            "unconfirmed"
+        } else if self.active_ms > 0 {
+            "in_force"
+        } else {
+            "not_in_force"
+        }
+    }
 }
 
 pub fn evidence_view(
@@ -86,6 +105,7 @@ fn slots(facts: &[UsageFact], slot_length: SlotLength) -> Vec<SlotEvidenceView> 
         sum.active_ms = sum.active_ms.saturating_add(u64::from(fact.reading.active_ms));
         sum.gap_ms_max = sum.gap_ms_max.max(fact.reading.gap_ms_max);
         sum.kept_ms = sum.kept_ms.saturating_add(fact.kept_ms);
+        sum.unconfirmed_ms = sum.unconfirmed_ms.saturating_add(fact.unconfirmed_ms);
         sum.excused_ms = sum.excused_ms.saturating_add(fact.excused_ms);
     }
     sums.into_iter()
@@ -96,6 +116,8 @@ fn slots(facts: &[UsageFact], slot_length: SlotLength) -> Vec<SlotEvidenceView> 
             active_ms: sum.active_ms.min(slot_length.ms()),
             gap_ms_max: sum.gap_ms_max,
             kept_ms: sum.kept_ms,
+            unconfirmed_ms: sum.unconfirmed_ms,
+            verdict: sum.verdict().to_owned(),
             excused: (sum.excused_ms > 0).then(|| "flow_not_seen".to_owned()),
         })
         .collect()

@@ -1,6 +1,8 @@
 //! Wire types and their conversions, one direction per file: `_in` from JSON to domain, `_out` from domain
 //! to JSON. Nothing outside this module knows how a field is spelled.
 
+pub mod access_in;
+pub mod access_out;
 pub mod charges_out;
 pub mod events_out;
 pub mod evidence_out;

@@ -85,6 +85,8 @@ pub struct OfferView {
     pub return_path_bps_max: u64,
     /// `reserved` or `delivered`.
     pub charge_by: String,
+    /// Time is charged too in which a peer has accepted the leg that never says whether it is in force.
+    pub charge_unconfirmed: bool,
     pub price: PriceView,
     /// `as_asked`, `later`, `slower` or `fewer_bytes`.
     pub variant: String,
@@ -108,6 +110,7 @@ pub fn offer_view(names: Names<'_>, quote: QuoteId, offer: &Offer) -> OfferView 
         bytes_promised: offer.bytes,
         return_path_bps_max: rate_max.return_path().get(),
         charge_by: offer.terms.charge_by.as_str().to_owned(),
+        charge_unconfirmed: offer.terms.charge_unconfirmed,
         price: price_view(&Priced {
             charge_by: offer.terms.charge_by,
             segments: &offer.segments,

@@ -53,6 +53,10 @@ pub struct TierView {
     /// Free cancellation until so long before the start.
     pub notice_s: u32,
     pub cancel_fee_ppm: u32,
+    /// Sold on accesses of a mobile gateway.
+    pub mobile: bool,
+    /// Time is charged too in which a peer has accepted the leg that never says whether it is in force.
+    pub charge_unconfirmed: bool,
     /// What is promised, in words.
     pub promise: String,
 }
@@ -97,6 +101,8 @@ pub fn tier_view(revision: u32, def: &TierDef) -> TierView {
         unseen_free_s: def.unseen_free_s,
         notice_s: def.notice_s,
         cancel_fee_ppm: def.cancel_fee_ppm,
+        mobile: def.gx.is_some(),
+        charge_unconfirmed: def.charge_unconfirmed,
         promise: promise(def),
     }
 }
@@ -121,9 +127,18 @@ fn promise(def: &TierDef) -> String {
              was not in force is never charged.",
             def.gap_s_max, def.shape.queue_ms_max
         ),
-        TierKind::Target => "A floor is asked of the network; nothing is charged for what it refused or was \
-                             reported to have lost."
-            .to_owned(),
+        TierKind::Target => {
+            let unconfirmed = if def.charge_unconfirmed {
+                " Time that it accepted and never confirmed is charged."
+            } else {
+                " Time that it accepted and never confirmed is not charged."
+            };
+            let of_peer = if def.gx.is_some() || def.rx.is_some() { unconfirmed } else { "" };
+            format!(
+                "A floor is asked of the network; nothing is charged for what it refused or was reported to have \
+                 lost.{of_peer}"
+            )
+        }
         TierKind::Background => "Left-over capacity without a floor.".to_owned(),
     };
     let excess = if def.shape.borrow {

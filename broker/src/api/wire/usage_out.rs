@@ -24,6 +24,8 @@ pub struct ReadingView {
     pub drops: u64,
     pub reverse_bytes: u64,
     pub active_ms: u32,
+    /// Time in which a peer had accepted it that never says whether it is in force.
+    pub unconfirmed_ms: u32,
     /// Time with backlog.
     pub busy_ms: u32,
     /// Longest silence under demand.
@@ -75,6 +77,7 @@ fn reading_view(fact: &UsageFact, slot_length: SlotLength) -> ReadingView {
         drops: reading.sold.drops,
         reverse_bytes: reading.reverse.bytes,
         active_ms: reading.active_ms,
+        unconfirmed_ms: reading.unconfirmed_ms,
         busy_ms: reading.busy_ms,
         gap_ms_max: reading.gap_ms_max,
         seen: reading.seen,
