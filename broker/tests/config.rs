@@ -8,6 +8,8 @@ use expect_test::expect_file;
 use std::path::Path;
 use tollway::config;
 
+const MOBILE: &str = include_str!("../examples/mobile.toml");
+
 /// `old` → `new`, once each.
 fn edited(edits: &[(&str, &str)]) -> String {
     edits.iter().fold(support::config_text(7410, 7420), |text, (old, new)| {
@@ -17,8 +19,11 @@ fn edited(edits: &[(&str, &str)]) -> String {
 }
 
 fn check(name: &str, edits: &[(&str, &str)]) {
-    let text = edited(edits);
-    let said = match config::parse("broker.toml", &text) {
+    golden(name, &edited(edits));
+}
+
+fn golden(name: &str, text: &str) {
+    let said = match config::parse("broker.toml", text) {
         Ok(_) => "in order".to_owned(),
         Err(error) => error.to_string(),
     };
@@ -125,15 +130,101 @@ fn what_is_not_said_has_its_documented_default() {
 fn the_example_is_in_order_and_its_defaults_are_the_defaults() {
     let example = include_str!("../examples/broker.toml");
     let plain = config::parse("broker.toml", example).unwrap();
-    // `# key = value` at the start of a line is a default; everything else in a comment is prose.
-    let spelt: String = example
-        .lines()
-        .map(|line| match line.strip_prefix("# ").filter(|rest| rest.contains(" = ")) {
-            Some(rest) => format!("{rest}\n"),
-            None => format!("{line}\n"),
-        })
-        .collect();
-    let spelt = config::parse("broker.toml", &spelt).unwrap();
+    let spelt = config::parse("broker.toml", &spelt(example)).unwrap();
     assert_eq!(plain.def, spelt.def);
     assert_eq!((plain.currency, plain.keys), (spelt.currency, spelt.keys));
+}
+
+/// `# key = value` at the start of a line is a default; everything else in a comment is prose.
+fn spelt(example: &str) -> String {
+    let line = |line: &str| match line.strip_prefix("# ").filter(|rest| rest.contains(" = ")) {
+        Some(rest) => format!("{rest}\n"),
+        None => format!("{line}\n"),
+    };
+    example.lines().map(line).collect()
+}
+
+#[test]
+fn the_mobile_example_is_in_order_with_its_files_and_its_defaults_are_the_defaults() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/mobile.toml");
+    let read = config::load(&path).unwrap();
+    let gx = read.gx.unwrap();
+    assert_eq!((gx.table.len(), gx.machine.apns.as_slice()), (2, &["internet".to_owned()][..]));
+    let plain = config::parse("mobile.toml", MOBILE).unwrap();
+    let spelt = config::parse("mobile.toml", &spelt(MOBILE)).unwrap();
+    assert_eq!((&plain.def, &read.def), (&spelt.def, &plain.def));
+    let (plain, spelt) = (plain.gx.unwrap(), spelt.gx.unwrap());
+    assert_eq!((plain.machine, plain.enforcement_point), (spelt.machine, spelt.enforcement_point));
+    assert_eq!(format!("{:?}", plain.node), format!("{:?}", spelt.node));
+    let family = read.def.accesses.iter().find(|access| access.name == "internet").unwrap();
+    assert_eq!((family.apn(), family.enforcement_point.as_str()), (Some("internet"), "gx"));
+}
+
+#[test]
+fn every_bad_section_of_gateways_is_named_with_its_place_and_a_way_out() {
+    let check = |name: &str, edits: &[(&str, &str)]| {
+        let text = edits.iter().fold(MOBILE.to_owned(), |text, (old, new)| {
+            assert!(text.contains(old), "the good configuration has no {old:?}");
+            text.replacen(old, new, 1)
+        });
+        golden(name, &text);
+    };
+    let listen = "listen = \"127.0.0.1:3868\"\n";
+    check("gx-unknown-key", &[("listen =", "lisen =")]);
+    check("gx-voice-apn", &[("name = \"internet\"", "name = \"IMS\""), ("internet/17", "IMS/17")]);
+    check("gx-no-apn", &[("name = \"internet\"", "name = \"in_net\""), ("internet/17", "in_net/17")]);
+    check("gx-bad-plmn", &[("\"99970\"", "\"999-70\"")]);
+    check("gx-bad-identity", &[("\"pcrf.example.net\"", "\"pcrf example\"")]);
+    check("gx-nobody-connects", &[(listen, "host_ip_addresses = [\"192.0.2.1\"]\n")]);
+    check("gx-no-host-address", &[("127.0.0.1:3868", "0.0.0.0:3868")]);
+    check("gx-tls-without-certificate", &[("listen = ", "listen_tls = ")]);
+    check("gx-peer-cannot-prove-itself", &[("addresses = [\"127.0.0.1\"]     #", "#")]);
+    check("gx-peer-is-us", &[("\"pgw.example.net\"\naddresses", "\"pcrf.example.net\"\naddresses")]);
+    check("gx-peer-address", &[("addresses = [\"127.0.0.1\"]     #", "addresses = [\"localhost\"] #")]);
+    check("gx-dial", &[("addresses = [\"127.0.0.1\"]     #", "dial = \"pgw.example.net\" #")]);
+    check("gx-watchdog", &[("# watchdog_s = 30", "watchdog_s = 5")]);
+    check(
+        "gx-gateway",
+        &[("# filters_max = 16", "filters_max = 17"), ("# reports = \"full\"", "reports = \"some\"")],
+    );
+    check("gx-filters", &[("# filters_max = 16", "filters_max = 17")]);
+    check("gx-unknown-pool", &[("down = [\"cell\"]", "down = [\"sell\"]")]);
+    check("gx-price-pool", &[("down = [\"cell\"]", "down = []")]);
+    check("gx-endpoint-is-a-family", &[("internet/17", "internet")]);
+    check("gx-endpoint-number", &[("internet/17", "internet/017")]);
+    check("gx-tier-is-assured", &[("kind = \"target\"", "kind = \"assured\"")]);
+    check("gx-tier-priority", &[("qci = 8 ", "qci = 1 ")]);
+    check("gx-tier-level", &[("priority_level = 10", "priority_level = 2")]);
+    check("gx-tier-without-usage", &[("usage_bytes = 1_000_000 ", "")]);
+    check(
+        "gx-agents-point",
+        &[(
+            "[gx]",
+            "[[access]]\nname = \"shop\"\nenforcement_point = \"gx\"\nup = { port = \"a\", pools = [\"cell\"] }\ndown = { port = \"b\", pools = [\"cell\"] }\nprice_pool = \"cell\"\n[gx]",
+        )],
+    );
+}
+
+#[test]
+fn files_that_gateways_need_are_read_with_the_configuration() {
+    let dir = support::Dir::new("gx-files");
+    let load = |text: &str| {
+        let path = dir.path().join("mobile.toml");
+        std::fs::write(&path, text).unwrap();
+        config::load(&path).map(|_| ()).map_err(|error| error.to_string())
+    };
+    let said = load(MOBILE).unwrap_err();
+    assert!(said.contains("subscribers.csv") && said.contains(":58:12:"), "{said}");
+    std::fs::write(dir.path().join("subscribers.csv"), "identity\n").unwrap();
+    assert!(load(MOBILE).unwrap_err().contains("line 1: the columns must be"));
+    std::fs::write(dir.path().join("subscribers.csv"), include_str!("../examples/subscribers.csv")).unwrap();
+    assert_eq!(load(MOBILE), Ok(()));
+    let tls = "tls = { cert = \"a.pem\", key = \"a.key\", client_ca = \"ca.pem\" }\nlisten_tls";
+    let text = MOBILE.replacen("listen", tls, 1);
+    assert!(load(&text).unwrap_err().contains("cannot read"));
+    for file in ["a.pem", "a.key", "ca.pem"] {
+        std::fs::write(dir.path().join(file), "no PEM").unwrap();
+    }
+    let said = load(&text).unwrap_err();
+    assert!(said.contains("PEM") && said.contains("mend: "), "{said}");
 }

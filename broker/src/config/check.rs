@@ -451,8 +451,17 @@ impl Check<'_> {
             );
             return true;
         }
-        let family = parse_every(name).or_else(|| parse_line(name).map(|(family, _)| family));
-        family.is_some_and(|family| is_family(self, family))
+        let Some((_, number)) = name.rsplit_once('/').filter(|(family, _)| is_family(self, family)) else {
+            return false;
+        };
+        if parse_every(name).is_none() && parse_line(name).is_none() {
+            self.problem(
+                access.span(),
+                format!("{number:?} is no subscriber's number"),
+                "write the number that the profiles give to the subscriber, without leading zeros, or *",
+            );
+        }
+        true
     }
 
     fn key(&mut self, key: &Spanned<file::Key>, accesses: &[file::Access]) -> Option<KeyDef> {

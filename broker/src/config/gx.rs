@@ -184,6 +184,8 @@ impl Check<'_> {
         let plain = tollway_gx::Settings {
             apns: vec!["internet".to_owned()],
             home_plmns: Vec::new(),
+            gateways: BTreeMap::new(),
+            gateway: Gateway::default(),
             ..machine.clone()
         };
         for apn in gx.apns.get_ref() {
@@ -212,8 +214,7 @@ impl Check<'_> {
         }
         let host = gx.origin_host.span();
         let addresses = self.host_addresses(gx, &listen);
-        let peers: Vec<PeerConfig> =
-            gx.peers.iter().map(|peer| self.peer(peer, gx.origin_realm.get_ref())).collect();
+        let peers: Vec<PeerConfig> = gx.peers.iter().map(|peer| self.peer(gx, peer)).collect();
         let tls = gx.tls.as_ref().and_then(|tls| self.tls(tls));
         let needs_tls = gx.listen_tls.is_some() || gx.peers.iter().any(|peer| peer.tls);
         if needs_tls && gx.tls.is_none() {
@@ -266,7 +267,7 @@ impl Check<'_> {
         address
     }
 
-    fn peer(&mut self, peer: &file::GxPeer, realm: &str) -> PeerConfig {
+    fn peer(&mut self, gx: &file::Gx, peer: &file::GxPeer) -> PeerConfig {
         self.unique("peer", &peer.origin_host);
         let host = self.identity("origin_host", &peer.origin_host);
         let addresses: Vec<IpAddr> = peer.addresses.iter().filter_map(|text| self.ip(text)).collect();
@@ -291,10 +292,21 @@ impl Check<'_> {
             }
             Dial { address: address.get_ref().clone(), is_tls: peer.tls }
         });
+        if host.eq_ignore_ascii_case(gx.origin_host.get_ref()) {
+            let how = "write the peer's own name, or take the peer away";
+            self.problem(peer.origin_host.span(), format!("peer {host:?} is ourselves"), how);
+        }
+        if proof == Proof::Certificate && dial.is_none() && gx.listen_tls.is_none() {
+            self.problem(
+                peer.origin_host.span(),
+                format!("peer {host:?} cannot prove who it is, and is not connected to"),
+                "add addresses that it connects from, or listen_tls for its certificate, or dial",
+            );
+        }
         let settings = PeerSettings {
             realm: match &peer.origin_realm {
                 Some(realm) => self.identity("origin_realm", realm),
-                None => realm.to_owned(),
+                None => gx.origin_realm.get_ref().clone(),
             },
             relays: peer.relays.iter().map(|realm| self.identity("relays", realm)).collect(),
             dials: dial.is_some(),

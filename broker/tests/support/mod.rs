@@ -87,10 +87,14 @@ impl Broker {
 
     /// On a store that fails as told.
     pub async fn start_faulty(dir: &Path) -> (Broker, Faults) {
+        Broker::start_faulty_with(dir, &settings()).await
+    }
+
+    pub async fn start_faulty_with(dir: &Path, settings: &Settings) -> (Broker, Faults) {
         let faults = Faults::default();
         let inner = SqliteStore::open(dir).await.unwrap();
         let store = Faulty { inner, faults: faults.clone() };
-        let started = driver::start_on(dir, store, options(&settings())).await.unwrap();
+        let started = driver::start_on(dir, store, options(settings)).await.unwrap();
         (Broker::of(started), faults)
     }
 

@@ -9,13 +9,14 @@ use std::process::Command;
 use std::time::Duration;
 use support::gateway::{Gateway, HOST, imsi, session};
 use support::{Broker, Scratch, binary, call, free_port, parse, wait_for};
+use tollway_diameter::avp::tgpp::TGPP_SGSN_MCC_MNC;
 
 const BASE: &str = "/qos-transfers/v0.1";
 const BOUND: Duration = Duration::from_secs(60);
 const SUBSCRIBERS: u8 = 20;
 
 /// A broker with `[gx]`, twenty subscribers and one customer who may buy for all of them.
-fn broker(dir: &Path, args: &[&str]) -> (Broker, u16) {
+fn broker(dir: &Path, reports: &str, args: &[&str]) -> (Broker, u16) {
     let port = free_port();
     let columns = "identity,apn,subscriber,qci,priority_level,ambr_up_bps,ambr_down_bps,standing";
     let rows: String = (1..=SUBSCRIBERS)
@@ -46,6 +47,9 @@ price_pool = "shared"
 origin_host = "{HOST}"
 addresses = ["127.0.0.1"]
 watchdog_s = 6
+[[gx.gateways]]
+origin_host = "*"
+reports = "{reports}"
 ENDPOINTS, {{ access = "internet/*" }}"#
     );
     (Broker::start_with(dir, &more, args), port)
@@ -107,7 +111,7 @@ fn a_subscribers_rate_is_bought_enforced_metered_and_billed() {
     let scratch = Scratch::new("gx-buy");
     let capture = scratch.0.join("diameter.pcap");
     let (mut broker, port) =
-        broker(&scratch.0, &["--diameter-pcap", capture.to_str().expect("a path of text")]);
+        broker(&scratch.0, "full", &["--diameter-pcap", capture.to_str().expect("a path of text")]);
     broker.top_up(0, 100_000_000);
     let gateway = Gateway::start(port);
     let accesses = format!("{BASE}/accesses");
@@ -172,9 +176,39 @@ fn shows_in_wireshark(capture: &Path) {
 }
 
 #[test]
+fn time_that_no_gateway_confirms_is_told_and_a_subscriber_who_moves_out_loses_his_rule() {
+    let scratch = Scratch::new("gx-silent");
+    let (mut broker, port) = broker(&scratch.0, "none", &[]);
+    broker.top_up(0, 100_000_000);
+    let gateway = Gateway::start(port);
+    wait_for("an attach", BOUND, || (gateway.attach(5) == Some(2001)).then_some(()));
+    let (path, rule) = buy(&broker, &gateway, 5, 1_000_000, 3_600);
+    leg_is(&broker, &path, "unconfirmed");
+    assert_eq!(gateway.active(5, 1, &rule), Some(2001), "what it says all the same is not believed");
+    wait_for("a reading", BOUND, || {
+        let usage = get(&broker, &format!("{path}/usage"));
+        let readings = usage["readings"].as_array().expect("readings");
+        readings.iter().any(|reading| reading["unconfirmed_ms"].as_u64() > Some(0)).then_some(())
+    });
+    leg_is(&broker, &path, "unconfirmed");
+
+    let moved = gateway.ccr(2, 2, &session(5), |w| w.text(TGPP_SGSN_MCC_MNC, "26201"));
+    assert_eq!(gateway.ask(moved), Some(2001), "his ordinary traffic goes on");
+    wait_for("the rule's removal", BOUND, || gateway.held(&session(5)).is_empty().then_some(()));
+    let ended =
+        wait_for("the end", BOUND, || Some(get(&broker, &path)).filter(|seen| seen["settled"] == true));
+    assert_eq!(ended["end_reason"], "terminated", "{ended}");
+    let events = get(&broker, &format!("{path}/events")).to_string();
+    assert!(events.contains("MOVED_OUT"), "{events}");
+    let charges = get(&broker, &format!("{path}/charges"));
+    assert_eq!((&charges["total_micros"], &charges["charge_unconfirmed"]), (&json!(0), &json!(false)));
+    assert_eq!(broker.stop(), Some(0));
+}
+
+#[test]
 fn killed_with_sessions_open_the_rules_are_right_and_none_twice() {
     let scratch = Scratch::new("gx-kill");
-    let (mut broker, port) = broker(&scratch.0, &[]);
+    let (mut broker, port) = broker(&scratch.0, "full", &[]);
     broker.top_up(0, 10_000_000_000);
     let gateway = Gateway::start(port);
     let mut bought = Vec::new();
