@@ -40,6 +40,7 @@ pub(super) struct Link {
     since: BTreeMap<String, Timestamp>,
     incarnation: u64,
     stranger_logged: Option<Instant>,
+    looked: Instant,
 }
 
 /// Why a connection to the engine ended.
@@ -89,6 +90,7 @@ impl Link {
             since,
             incarnation: 0,
             stranger_logged: None,
+            looked: Instant::now(),
         }
     }
 
@@ -153,14 +155,23 @@ impl Link {
                     if let Some(life) = &mut life {
                         life.tick(&mut self.kept);
                     }
-                    self.kept.give_up(Instant::now(), &self.gx.machine.origin);
                 }
             }
+            self.look();
         };
         for (name, count) in life.iter().flat_map(|life| life.counters().each()) {
             *self.counters.entry(name).or_default() += count;
         }
         end
+    }
+
+    /// Also where events that never stop coming leave no time for the timer.
+    fn look(&mut self) {
+        let now = Instant::now();
+        if now.saturating_duration_since(self.looked) >= LOOK {
+            self.looked = now;
+            self.kept.give_up(now, &self.gx.machine.origin);
+        }
     }
 
     fn hand(&self, connection: u64, input: ToEngine) -> Handing {

@@ -118,6 +118,7 @@ fn a_subscribers_rate_is_bought_enforced_metered_and_billed() {
     assert!(!get(&broker, &accesses).to_string().contains("internet/"), "nobody was seen yet");
     wait_for("an attach", BOUND, || (gateway.attach(17) == Some(2001)).then_some(()));
     assert_eq!(gateway.attach(99), Some(5030), "no profile");
+    reads_profiles_again(&broker, &gateway, &scratch.0.join("subscribers.csv"));
     wait_for("a learnt access", BOUND, || {
         let seen = get(&broker, &accesses);
         let line = json!({"name": "internet/17", "apn": "internet", "attached": true});
@@ -126,25 +127,25 @@ fn a_subscribers_rate_is_bought_enforced_metered_and_billed() {
 
     let (path, rule) = buy(&broker, &gateway, 17, 8_000_000, 15);
     leg_is(&broker, &path, "accepted");
-    assert_eq!(gateway.active(17, 1, &rule), Some(2001));
+    assert_eq!(gateway.active(17, 2, &rule), Some(2001));
     leg_is(&broker, &path, "active");
-    assert_eq!(gateway.used(17, 2, &rule, 3_000_000), Some(2001));
+    assert_eq!(gateway.used(17, 3, &rule, 3_000_000), Some(2001));
     // The same again, as a gateway sends what it believes unanswered.
-    assert_eq!(gateway.used(17, 2, &rule, 3_000_000), Some(2001));
+    assert_eq!(gateway.used(17, 3, &rule, 3_000_000), Some(2001));
 
     let table = noc(&broker, &[]);
     assert!(table.contains(HOST) && table.contains("R-Open") && table.contains("CCR"), "{table}");
     let peers = parse(&noc(&broker, &["--output", "json"]));
-    assert_eq!((&peers["peers"][0]["usable"], &peers["gateways"][0]["sessions"]), (&json!(true), &json!(1)));
+    assert_eq!((&peers["peers"][0]["usable"], &peers["gateways"][0]["sessions"]), (&json!(true), &json!(2)));
     assert_eq!(peers["events"]["duplicates"], 1, "{peers}");
     let (_, metrics) = call(&broker.url, "GET", "/metrics", "", None, None).expect("metrics");
-    for line in ["tollway_gx_ready 1", &format!("tollway_gx_sessions{{gateway=\"{HOST}\"}} 1")] {
+    for line in ["tollway_gx_ready 1", &format!("tollway_gx_sessions{{gateway=\"{HOST}\"}} 2")] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
 
     // The window ends: the rule is taken off, and its last usage is what it is billed with.
     wait_for("the rule's removal", BOUND, || gateway.held(&session(17)).is_empty().then_some(()));
-    assert_eq!(gateway.used(17, 3, &rule, 500_000), Some(2001));
+    assert_eq!(gateway.used(17, 4, &rule, 500_000), Some(2001));
     let done =
         wait_for("the bill", BOUND, || Some(get(&broker, &path)).filter(|seen| seen["settled"] == true));
     assert_eq!(done["leg"]["state"], "absent", "{done}");
@@ -156,9 +157,21 @@ fn a_subscribers_rate_is_bought_enforced_metered_and_billed() {
     assert_eq!(total + voided, amount("held_at_first_micros"), "{charges}");
     // What was confirmed and not in force yet is not paid: a little of the 15 s.
     assert!(total > 0 && voided > 0, "{charges}");
-    assert_eq!(gateway.end(17, 4), Some(2001));
+    assert_eq!(gateway.end(17, 5), Some(2001));
     assert_eq!(broker.stop(), Some(0));
     shows_in_wireshark(&capture);
+}
+
+/// SIGHUP; what cannot be read changes nothing.
+fn reads_profiles_again(broker: &Broker, gateway: &Gateway, file: &Path) {
+    let before = std::fs::read_to_string(file).expect("profiles");
+    std::fs::write(file, format!("{before}nonsense\n")).expect("profiles");
+    broker.hang_up();
+    assert_eq!(gateway.attach(99), Some(5030));
+    std::fs::write(file, format!("{before}imsi:{},internet,99,9,15,1,1,\n", imsi(99))).expect("profiles");
+    broker.hang_up();
+    wait_for("the new subscriber", BOUND, || (gateway.attach(99) == Some(2001)).then_some(()));
+    assert_eq!(gateway.ask(gateway.ccr(2, 1, &session(17), |_| ())), Some(2001), "who was there stays");
 }
 
 /// The capture file opens as Diameter, request and answer, without a malformed frame.

@@ -187,6 +187,14 @@ subscriber = "line-1"
         }
     }
 
+    /// SIGHUP.
+    pub fn hang_up(&self) {
+        let child = self.child.as_ref().expect("a running broker");
+        let pid = libc::pid_t::try_from(child.id()).expect("a pid");
+        // SAFETY: `kill` only sends a signal to the process that this value started and has not reaped.
+        unsafe { libc::kill(pid, libc::SIGHUP) };
+    }
+
     /// SIGTERM, and the exit code of a graceful stop.
     pub fn stop(&mut self) -> Option<i32> {
         let mut child = self.child.take()?;
