@@ -164,6 +164,22 @@ fn while_the_store_is_away_a_gateway_is_told_so_and_what_was_taken_up_is_not_los
 }
 
 #[test]
+fn a_gateway_that_lost_its_sessions_says_so_and_is_believed() {
+    let mut rig = Rig::start("gx-restarted");
+    assert_eq!(rig.gateway.attach(2), Some(2001));
+    rig.until("both are known", |rig| rig.sessions() == 2);
+    // While its word cannot be recorded, the sessions are not forgotten for good.
+    rig.faults.next(Fault::Lost);
+    let port = rig.gateways.listening()[0].port();
+    rig.gateway = Arc::new(Gateway::start_as(port, 2));
+    rig.until("its sessions are gone", |rig| rig.status().view.is_ready && rig.sessions() == 0);
+    rig.until("it is heard", |rig| rig.gateway.ask(rig.gateway.ccr(2, 1, &session(1), |_| ())) == Some(5002));
+    assert_eq!(rig.gateway.attach(1), Some(2001));
+    rig.until("the new one is known", |rig| rig.sessions() == 1);
+    rig.end();
+}
+
+#[test]
 fn whoever_is_no_peer_is_sent_away_and_counted() {
     let rig = Rig::start("gx-stranger");
     let port = rig.gateways.listening()[0].port();

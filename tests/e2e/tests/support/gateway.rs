@@ -46,8 +46,13 @@ pub struct Gateway {
 impl Gateway {
     /// Connects to a broker on this port, and again whenever it is gone.
     pub fn start(port: u16) -> Gateway {
+        Gateway::start_as(port, 1)
+    }
+
+    /// The same; a higher number says that it lost its sessions.
+    pub fn start_as(port: u16, state_id: u32) -> Gateway {
         let runtime = Runtime::new().expect("a runtime");
-        let origin = Origin { host: HOST.to_owned(), realm: REALM.to_owned(), state_id: 1 };
+        let origin = Origin { host: HOST.to_owned(), realm: REALM.to_owned(), state_id };
         let config = Config {
             local: Local {
                 origin: origin.clone(),
