@@ -10,7 +10,8 @@ use crate::auth::Keys;
 use crate::clock::Kernel;
 use crate::config::{self, Gx, Settings};
 use crate::driver::{self, Options, Started, Stopped, poison};
-use crate::gx::{self, Gateways, capture};
+use crate::gx::capture::{self, Capture};
+use crate::gx::{self, Gateways};
 use crate::listen;
 use crate::public_id;
 use crate::store::SqliteStore;
@@ -40,7 +41,7 @@ pub(super) fn run(args: &Serve) -> Result<(), Failure> {
 }
 
 async fn serve(args: &Serve, settings: Settings) -> Result<(), Failure> {
-    let gx = with_capture(settings.gx, args.diameter_pcap.as_deref())?;
+    let (gx, capture) = with_capture(settings.gx, args.diameter_pcap.as_deref())?;
     let signals = Signals::listen().context("cannot listen for signals")?;
     let keys = Arc::new(Keys::new(settings.keys).map_err(Failure::usage)?);
     let options = Options {
@@ -89,20 +90,25 @@ async fn serve(args: &Serve, settings: Settings) -> Result<(), Failure> {
     {
         tracing::warn!("some gateways did not let go in time");
     }
+    if let Some(capture) = capture
+        && tokio::time::timeout(REQUESTS_WAIT, capture.finish()).await.is_err()
+    {
+        tracing::warn!("the capture file may lack its end");
+    }
     ended
 }
 
 /// The same with a capture file, if there is to be one.
-fn with_capture(gx: Option<Gx>, file: Option<&Path>) -> Result<Option<Gx>, Failure> {
-    let Some(file) = file else { return Ok(gx) };
+fn with_capture(gx: Option<Gx>, file: Option<&Path>) -> Result<(Option<Gx>, Option<Capture>), Failure> {
+    let Some(file) = file else { return Ok((gx, None)) };
     let Some(mut gx) = gx else {
         return Err(Failure::usage(anyhow!(
             "--diameter-pcap needs [gx] in the configuration: there are no peers"
         )));
     };
-    let trace = capture::start(file).with_context(|| format!("cannot make {}", file.display()))?;
+    let (trace, capture) = capture::start(file).with_context(|| format!("cannot make {}", file.display()))?;
     gx.node.trace = Some(trace);
-    Ok(Some(gx))
+    Ok((Some(gx), Some(capture)))
 }
 
 async fn serve_gateways(

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::oneshot;
 use tollway_diameter::node::{Direction, Link, Trace};
 
 /// Classic pcap, microseconds, version 2.4.
@@ -31,19 +32,39 @@ const TAG_SRC_PORT: u16 = 25;
 const TAG_DST_PORT: u16 = 26;
 const PORT_TYPE_TCP: u32 = 2;
 
-/// Opens the file, and gives what writes into it. The file is whole whenever nothing is under way.
+/// The end of a capture: the file is whole once all that was traced is written.
+#[derive(Debug)]
+pub struct Capture {
+    written: oneshot::Receiver<()>,
+}
+
+impl Capture {
+    /// Waits until everything is written; whoever traces must be gone.
+    pub async fn finish(self) {
+        // A writer that is gone has nothing more to write.
+        let _ = self.written.await;
+    }
+}
+
+/// Opens the file, and gives what writes into it.
 ///
 /// # Errors
 /// When it cannot be made.
-pub fn start(path: &Path) -> std::io::Result<Trace> {
+pub fn start(path: &Path) -> std::io::Result<(Trace, Capture)> {
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     let mut out = BufWriter::new(file);
     out.write_all(&header())?;
     out.flush()?;
     let (sender, frames) = sync_channel::<Vec<u8>>(CAPTURE_QUEUE_MAX);
-    std::thread::Builder::new().name("diameter-pcap".to_owned()).spawn(move || write(out, &frames))?;
+    let writing = std::thread::Builder::new().name("diameter-pcap".to_owned());
+    let (done, written) = oneshot::channel();
+    writing.spawn(move || {
+        write(out, &frames);
+        // Nobody may wait for it.
+        let _ = done.send(());
+    })?;
     let left_out = AtomicU64::new(0);
-    Ok(Arc::new(move |direction, link: &Link, bytes: &[u8]| {
+    let trace: Trace = Arc::new(move |direction, link: &Link, bytes: &[u8]| {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         if sender.try_send(packet(since, direction, link, bytes)).is_err() {
             let count = left_out.fetch_add(1, Ordering::Relaxed) + 1;
@@ -54,7 +75,8 @@ pub fn start(path: &Path) -> std::io::Result<Trace> {
                 );
             }
         }
-    }))
+    });
+    Ok((trace, Capture { written }))
 }
 
 fn write(mut out: BufWriter<File>, frames: &Receiver<Vec<u8>>) {
