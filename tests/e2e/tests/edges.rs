@@ -32,7 +32,17 @@ const EDGES: &[(&str, &[&str])] = &[
             "tollway-lab",
         ],
     ),
-    ("tollway-sim", &["tollway-core", "tollway-billing", "tollway-policy", "tollway-model"]),
+    (
+        "tollway-sim",
+        &[
+            "tollway-core",
+            "tollway-billing",
+            "tollway-policy",
+            "tollway-model",
+            "tollway-gx",
+            "tollway-diameter",
+        ],
+    ),
     ("tollway-bench", &["tollway-core", "tollway-billing", "tollway-policy", "tollway-model"]),
     ("tollway-e2e", &[]),
 ];

@@ -6,7 +6,7 @@ use crate::rng::Rng;
 use std::collections::BTreeMap;
 use tollway_core::{Command, ConfigDef, IdempotencyKey, Reply};
 use tollway_model::{Amount, CustomerId, LegId, Timestamp};
-use tollway_policy::{DesiredLeg, PolicyCommand, Report};
+use tollway_policy::{DesiredLeg, PolicyCommand, Report, Session};
 
 /// What a client or the NOC asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,6 +48,7 @@ pub enum Message {
     Desired {
         connection: u64,
         legs: Vec<DesiredLeg>,
+        sessions: Vec<Session>,
         acked: u64,
     },
     Policy(PolicyCommand),
@@ -92,6 +93,9 @@ pub struct Published {
     pub config: ConfigDef,
     pub customers: BTreeMap<String, CustomerId>,
     pub accesses: BTreeMap<String, tollway_model::AccessId>,
+    /// Families of learnt accesses.
+    pub families: BTreeMap<String, tollway_model::AccessId>,
+    /// Tiers that are sold at ports.
     pub tiers: Vec<tollway_model::TierId>,
 }
 

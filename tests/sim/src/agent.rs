@@ -404,7 +404,7 @@ impl Actor for Agent {
     fn on_message(&mut self, context: &mut Context<'_>, message: Message) {
         self.account(context.now);
         match message {
-            Message::Desired { connection, legs, acked } => {
+            Message::Desired { connection, legs, acked, .. } => {
                 if matches!(self.session, Session::Asked { connection: asked, .. } | Session::Up { connection: asked } if asked == connection)
                 {
                     self.session = Session::Up { connection };

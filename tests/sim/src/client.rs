@@ -2,10 +2,12 @@
 //! with the same key, walks away from holds, hoards, and sends values that no honest program would.
 
 use crate::actor::{Actor, Body, Context, Link, Message, Published, Shown};
+use crate::gx;
 use crate::options::Faults;
 use crate::rng::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use tollway_core::config::parse_line;
 use tollway_core::offer::{Need, Offer, QuoteRequest, When};
 use tollway_core::reservation::Promise;
 use tollway_core::{Command, IdempotencyKey, Reply};
@@ -13,6 +15,7 @@ use tollway_model::{
     AccessId, BitsPerSecond, CustomerId, Direction, Flow, OfferId, Protocol, QuoteId, ReservationId, TierId,
     Timestamp,
 };
+use tollway_policy::SubscriberRef;
 
 /// No answer so long after asking: ask again, with the same key.
 const RETRY_MS: u64 = 4_000;
@@ -40,6 +43,8 @@ pub struct Client {
     held: Vec<ReservationId>,
     confirmed: Vec<ReservationId>,
     seen: BTreeSet<ReservationId>,
+    /// Whose line a reservation is on, at the mobile gateway.
+    lines: BTreeMap<ReservationId, SubscriberRef>,
     wrong: Option<String>,
     act_at: Timestamp,
     /// Takes all it has at the next step.
@@ -57,6 +62,7 @@ impl Client {
             held: Vec::new(),
             confirmed: Vec::new(),
             seen: BTreeSet::new(),
+            lines: BTreeMap::new(),
             wrong: None,
             act_at: Timestamp(0),
             grabs: false,
@@ -129,13 +135,13 @@ impl Client {
             65..=84 if !self.held.is_empty() => {
                 let reservation = self.held.remove(0);
                 if !walks_away {
-                    let flows = context.rng.chance(700_000).then(|| flows(context.rng));
+                    let flows = context.rng.chance(700_000).then(|| self.flows(context.rng, reservation));
                     self.ask(context, Command::Confirm { reservation, flows });
                 }
             }
             85..=92 => {
                 if let Some(reservation) = context.rng.pick(&self.confirmed).copied() {
-                    let flows = flows(context.rng);
+                    let flows = self.flows(context.rng, reservation);
                     self.ask(context, Command::BindFlows { reservation, flows });
                 }
             }
@@ -162,7 +168,7 @@ impl Client {
 
     fn need(&self, context: &mut Context<'_>) -> Option<QuoteRequest> {
         let name = context.rng.pick(&self.accesses)?;
-        let access = *context.published.accesses.get(name)?;
+        let (access, subscriber) = find(context.published, name)?;
         let rng = &mut *context.rng;
         let now = context.now.0;
         let start = match rng.below(4) {
@@ -183,7 +189,11 @@ impl Client {
         } else {
             Need::Rate(BitsPerSecond(rng.between(100_000, 9_000_000)))
         };
-        let tier = if rng.chance(700_000) { rng.pick(&context.published.tiers).copied() } else { None };
+        let tier = if rng.chance(700_000) && subscriber.is_none() {
+            rng.pick(&context.published.tiers).copied()
+        } else {
+            None
+        };
         let direction = if rng.chance(500_000) { Direction::Up } else { Direction::Down };
         Some(QuoteRequest {
             access,
@@ -192,8 +202,22 @@ impl Client {
             need,
             start,
             end: When::At(Timestamp(from + length)),
-            subscriber: None,
+            subscriber,
         })
+    }
+
+    /// For devices at ports, or for the subscriber on whose line it was bought: mostly at the right address.
+    fn flows(&self, rng: &mut Rng, of: ReservationId) -> Vec<Flow> {
+        let mut flows = flows(rng);
+        let Some(own) = self.lines.get(&of) else { return flows };
+        if flows.is_empty() && rng.chance(800_000) {
+            flows.push(flow(rng));
+        }
+        for flow in &mut flows {
+            let subscriber = if rng.chance(50_000) { 1 + rng.below(gx::SUBSCRIBERS) } else { own.0 };
+            flow.device = gx::address(subscriber, u8::from(rng.chance(100_000))).into();
+        }
+        flows
     }
 
     /// The key of an earlier request, for another one: answered with a refusal, and with nothing done.
@@ -222,6 +246,7 @@ impl Client {
             }
             Reply::Reservation(reservation) => {
                 let id = reservation.id;
+                self.lines.extend(reservation.subscriber.map(|subscriber| (id, subscriber)));
                 self.held.retain(|held| *held != id);
                 self.confirmed.retain(|confirmed| *confirmed != id);
                 if matches!(command, Command::Take { .. }) && !self.seen.insert(id) {
@@ -266,6 +291,15 @@ impl Client {
         let soonest = self.pending.values().map(|pending| pending.again).min().unwrap_or(Timestamp(u64::MAX));
         if context.faults.are_on() { soonest.min(self.act_at) } else { soonest }
     }
+}
+
+/// An access at a port, or a line of a family.
+fn find(published: &Published, name: &str) -> Option<(AccessId, Option<SubscriberRef>)> {
+    if let Some(access) = published.accesses.get(name) {
+        return Some((*access, None));
+    }
+    let (family, subscriber) = parse_line(name)?;
+    Some((*published.families.get(family)?, Some(subscriber)))
 }
 
 /// The shell hashes customer, operation and the client's text.

@@ -410,11 +410,11 @@ impl Driver {
                     desk.sent.push((*node, Message::Policy(command)));
                 }
             }
-            Output::DesiredSet { enforcement_point, connection, legs, acked, .. } => {
+            Output::DesiredSet { enforcement_point, connection, legs, sessions, acked, .. } => {
                 if let Some((node, current)) = self.connections.get(&enforcement_point)
                     && *current == connection
                 {
-                    desk.sent.push((*node, Message::Desired { connection, legs, acked }));
+                    desk.sent.push((*node, Message::Desired { connection, legs, sessions, acked }));
                 }
             }
             Output::Ack { enforcement_point, number, .. } => {

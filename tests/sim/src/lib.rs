@@ -8,6 +8,7 @@ mod agent;
 mod audit;
 mod client;
 mod driver;
+mod gx;
 mod lies;
 pub mod market;
 mod network;

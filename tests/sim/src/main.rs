@@ -1,12 +1,13 @@
-//! `cargo sim [--seeds A..B | --seed N] [--steps N] [--bug NAME] [--trace]`
+//! `cargo sim [--seeds A..B | --seed N] [--steps N] [--bug NAME] [--mobile] [--trace]`
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use tollway_sim::{Bug, Options, Outcome, run};
 
 const USAGE: &str =
-    "usage: tollway-sim [--seeds A..B | --seed N] [--steps N] [--bug NAME] [--trace] [--keep-going]
-bugs: reply-before-commit duplicate-usage equal-start hold-never-voided replay-differs";
+    "usage: tollway-sim [--seeds A..B | --seed N] [--steps N] [--bug NAME] [--mobile] [--trace] [--keep-going]
+bugs: reply-before-commit duplicate-usage equal-start hold-never-voided replay-differs\n\
+      gx-answer-before-commit gx-release-crosses gx-usage-twice (with --mobile)";
 
 struct Wanted {
     seeds: std::ops::Range<u64>,
@@ -34,6 +35,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Wanted, String> 
                 let text = value()?;
                 wanted.options.bug = Some(Bug::parse(&text).ok_or(format!("there is no bug {text}"))?);
             }
+            "--mobile" => wanted.options.mobile = true,
             "--trace" => wanted.options.trace = true,
             "--keep-going" => wanted.keep_going = true,
             other => return Err(format!("{other} is not known")),

@@ -1,12 +1,14 @@
 //! The operator that is simulated: three pools, four accesses at two enforcement points, three customers.
 
+use crate::gx;
 use tollway_billing::curve::Knot;
 use tollway_billing::{Curve, Tariff};
 use tollway_core::config::{
-    AccessDef, ChargeBy, ConfigDef, CustomerDef, EndpointDef, LegalBasis, PoolDef, SideDef, TierDef, TierKind,
+    AccessDef, ChargeBy, ConfigDef, CustomerDef, EndpointDef, LegalBasis, PoolDef, RoadDef, SideDef, TierDef,
+    TierKind,
 };
 use tollway_model::{BitsPerSecond, Currency, Micros};
-use tollway_policy::ClassShape;
+use tollway_policy::{ClassShape, GxTerms, Metering};
 
 /// Enforcement points, one agent each.
 pub const POINTS: [&str; 2] = ["router1", "router2"];
@@ -87,6 +89,48 @@ fn customer(name: &str, accesses: &[&str]) -> CustomerDef {
         currency: Currency::EUR,
         endpoints: accesses.iter().map(endpoint).collect(),
     }
+}
+
+/// Who buys on lines of the mobile gateway.
+pub const PHONE: &str = "phone";
+
+/// The operator's configuration, with or without a mobile gateway.
+pub fn config_of(mobile: bool) -> ConfigDef {
+    let mut config = config();
+    if !mobile {
+        return config;
+    }
+    let air = |name: &str, charge_unconfirmed| TierDef {
+        kind: TierKind::Target,
+        gx: Some(GxTerms {
+            qci: 8,
+            priority_level: 10,
+            allow_priority: None,
+            precedence: 100,
+            rating_group: 7,
+            service_identifier: None,
+            metering: Metering::Volume,
+            online: false,
+            offline: true,
+            mbr_bps_min: 0,
+            usage_bytes: Some(200_000),
+        }),
+        charge_unconfirmed,
+        ..tier(name, 1_500_000)
+    };
+    config.tiers.push(air("air", false));
+    config.tiers.push(air("trust", true));
+    config.accesses.push(AccessDef {
+        road: Some(RoadDef::Gx { apn: gx::APN.to_owned() }),
+        ..access(gx::APN, gx::POINT, &["core"])
+    });
+    let endpoint = EndpointDef { access: format!("{}/*", gx::APN), addresses: Vec::new() };
+    config.customers.push(CustomerDef {
+        name: PHONE.to_owned(),
+        currency: Currency::EUR,
+        endpoints: vec![endpoint],
+    });
+    config
 }
 
 pub fn config() -> ConfigDef {

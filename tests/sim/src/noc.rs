@@ -20,12 +20,17 @@ struct Pending {
 
 #[derive(Default)]
 pub struct Noc {
+    mobile: bool,
     pending: BTreeMap<u64, Pending>,
     asked: u64,
     act_at: Timestamp,
 }
 
 impl Noc {
+    pub fn new(mobile: bool) -> Noc {
+        Noc { mobile, ..Noc::default() }
+    }
+
     fn ask(&mut self, context: &mut Context<'_>, body: Body) {
         self.asked += 1;
         let key = match &body {
@@ -96,7 +101,7 @@ impl Noc {
             4 => config.tiers.push(market::tier("silver", 700_000)),
             5 => toggle_spare(&mut config),
             6 => move_till(&mut config),
-            _ => config = market::config(),
+            _ => config = market::config_of(self.mobile),
         }
         config
     }

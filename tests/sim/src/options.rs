@@ -20,15 +20,24 @@ pub enum Bug {
     HoldNeverVoided,
     /// A rebuilt engine reads a top-up one micro-unit short.
     ReplayDiffers,
+    /// The Gx adapter answers a gateway before what it answers is recorded.
+    GxAnswerBeforeCommit,
+    /// A removal whose release crossed an install is never sent.
+    GxReleaseCrosses,
+    /// A CCR-U that is sent again is taken for a new one.
+    GxUsageTwice,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 5] = [
+    pub const ALL: [Bug; 8] = [
         Bug::ReplyBeforeCommit,
         Bug::DuplicateUsage,
         Bug::EqualStart,
         Bug::HoldNeverVoided,
         Bug::ReplayDiffers,
+        Bug::GxAnswerBeforeCommit,
+        Bug::GxReleaseCrosses,
+        Bug::GxUsageTwice,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -38,6 +47,21 @@ impl Bug {
             Bug::EqualStart => "equal-start",
             Bug::HoldNeverVoided => "hold-never-voided",
             Bug::ReplayDiffers => "replay-differs",
+            Bug::GxAnswerBeforeCommit => "gx-answer-before-commit",
+            Bug::GxReleaseCrosses => "gx-release-crosses",
+            Bug::GxUsageTwice => "gx-usage-twice",
+        }
+    }
+
+    /// Whether it is planted in the adapter of a mobile gateway.
+    pub const fn is_mobile(self) -> bool {
+        match self {
+            Bug::GxAnswerBeforeCommit | Bug::GxReleaseCrosses | Bug::GxUsageTwice => true,
+            Bug::ReplyBeforeCommit
+            | Bug::DuplicateUsage
+            | Bug::EqualStart
+            | Bug::HoldNeverVoided
+            | Bug::ReplayDiffers => false,
         }
     }
 
@@ -53,15 +77,21 @@ pub struct Options {
     pub bug: Option<Bug>,
     /// Print every step to stderr.
     pub trace: bool,
+    /// A mobile gateway takes part, with a customer who buys there.
+    pub mobile: bool,
 }
 
 impl Options {
     pub const fn of_seed(seed: u64) -> Options {
-        Options { seed, steps: STEPS_DEFAULT, bug: None, trace: false }
+        Options { seed, steps: STEPS_DEFAULT, bug: None, trace: false, mobile: false }
     }
 
     pub const fn with_bug(self, bug: Bug) -> Options {
         Options { bug: Some(bug), ..self }
+    }
+
+    pub const fn mobile(self) -> Options {
+        Options { mobile: true, ..self }
     }
 }
 

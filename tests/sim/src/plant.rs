@@ -64,7 +64,15 @@ impl Plant {
                 self.forget_equal_starts(now, &input);
                 input
             }
-            Some(Bug::ReplyBeforeCommit | Bug::HoldNeverVoided | Bug::ReplayDiffers) | None => input,
+            Some(
+                Bug::ReplyBeforeCommit
+                | Bug::HoldNeverVoided
+                | Bug::ReplayDiffers
+                | Bug::GxAnswerBeforeCommit
+                | Bug::GxReleaseCrosses
+                | Bug::GxUsageTwice,
+            )
+            | None => input,
         };
         self.engine.handle(now, input);
         let mut records = self.engine.take_records();

@@ -5,6 +5,7 @@ use crate::agent::Agent;
 use crate::audit::Auditor;
 use crate::client::Client;
 use crate::driver::{self, Desk, Driver, Node};
+use crate::gx::{self, Gx};
 use crate::market;
 use crate::network::{Sent, Wire};
 use crate::noc::Noc;
@@ -12,6 +13,7 @@ use crate::options::{Faults, Options};
 use crate::rng::Rng;
 use crate::trace::Trace;
 use std::collections::BTreeMap;
+use tollway_core::config::AccessDef;
 use tollway_core::{Engine, IdempotencyKey, Input, RequestId};
 use tollway_model::{Amount, Currency, CustomerId, SlotLength, Timestamp};
 
@@ -61,7 +63,8 @@ pub struct World {
 }
 
 /// The actors of the first capabilities. A later crate adds its own here.
-fn actors(seed: u64, slot: SlotLength) -> Vec<Box<dyn Actor>> {
+fn actors(options: &Options, slot: SlotLength) -> Vec<Box<dyn Actor>> {
+    let seed = options.seed;
     let mut rng = Rng::stream(seed, "actors");
     let mut actors: Vec<Box<dyn Actor>> = Vec::new();
     for point in market::POINTS {
@@ -72,18 +75,24 @@ fn actors(seed: u64, slot: SlotLength) -> Vec<Box<dyn Actor>> {
     for (name, accesses) in market::CUSTOMERS {
         actors.push(Box::new(Client::new(name, accesses)));
     }
-    actors.push(Box::new(Noc::default()));
+    if options.mobile {
+        let lines: Vec<String> = (1..=gx::SUBSCRIBERS).map(|n| format!("{}/{n}", gx::APN)).collect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        actors.push(Box::new(Client::new(market::PHONE, &lines)));
+        actors.push(Box::new(Gx::new(seed, slot, options.bug)));
+    }
+    actors.push(Box::new(Noc::new(options.mobile)));
     actors
 }
 
 /// What makes the market: its configuration, some money.
-fn first_inputs(slot: SlotLength, rng: &mut Rng) -> Vec<Input> {
+fn first_inputs(slot: SlotLength, mobile: bool, rng: &mut Rng) -> Vec<Input> {
     let request = RequestId(0);
     let mut inputs = vec![
         Input::MakeMarket { name: "sim".to_owned(), slot_length: slot },
-        Input::Configure { request, base: 0, config: market::config() },
+        Input::Configure { request, base: 0, config: market::config_of(mobile) },
     ];
-    for n in 1..=3u8 {
+    for n in 1..=if mobile { 4u8 } else { 3 } {
         let poor = rng.chance(250_000);
         let micros = if poor { rng.skewed(20) } else { rng.between(5_000_000, 90_000_000) };
         let micros = i64::try_from(micros + 1).unwrap_or(1);
@@ -105,7 +114,7 @@ impl World {
         let mut rng = Rng::stream(seed, "world");
         let secs = if rng.chance(700_000) { 5 } else { 60 };
         let slot = SlotLength::from_secs(secs).expect("it divides a day");
-        let actors = actors(seed, slot);
+        let actors = actors(options, slot);
         let wires: Vec<Wire> = actors.iter().map(|a| Wire::new(seed, a.name(), a.link())).collect();
         let mut faults = Faults::of_seed(seed);
         for (name, ppm_max) in driver::FAULTS {
@@ -115,7 +124,7 @@ impl World {
         actors.iter().for_each(|actor| actor.register(&mut faults));
         wires.iter().for_each(|wire| wire.register(&mut faults));
         let rngs = actors.iter().map(|a| Rng::stream(seed, a.name())).collect();
-        let first = first_inputs(slot, &mut rng);
+        let first = first_inputs(slot, options.mobile, &mut rng);
         let mut world = World {
             now: START,
             offset_ms: 0,
@@ -410,12 +419,22 @@ impl World {
         self.auditor.settled(engine, self.clock);
         let config = &engine.state().config;
         if config.revision != self.published.revision {
+            let named = |is_meant: &dyn Fn(&AccessDef) -> bool| {
+                let meant = config.accesses.iter().filter(|(_, access)| is_meant(access));
+                meant.map(|(id, access)| (access.name.clone(), *id)).collect()
+            };
             self.published = Published {
                 revision: config.revision,
                 config: config.to_def(),
                 customers: config.customers.iter().map(|(id, c)| (c.name.clone(), *id)).collect(),
-                accesses: config.accesses.iter().map(|(id, a)| (a.name.clone(), *id)).collect(),
-                tiers: config.tiers.iter().filter(|(_, t)| t.on_sale).map(|(id, _)| *id).collect(),
+                accesses: named(&|access| access.apn().is_none()),
+                families: named(&|access| access.apn().is_some()),
+                tiers: config
+                    .tiers
+                    .iter()
+                    .filter(|(_, t)| t.on_sale && t.def.fits(None))
+                    .map(|(id, _)| *id)
+                    .collect(),
             };
         }
     }

@@ -103,12 +103,46 @@ fn demand_reach(outcomes: &[Outcome]) {
     assert!(missing.is_empty(), "never met: {missing:?}");
 }
 
+const MOBILE_SEEDS: u64 = 192;
+
+/// A gateway speaks Gx to the broker: attaches, restarts, silence, doubles, refusals, losses, crossings.
+#[test]
+fn seeds_with_a_mobile_gateway_hold() {
+    let options: Vec<Options> = (0..MOBILE_SEEDS).map(|seed| Options::of_seed(seed).mobile()).collect();
+    let outcomes = run_all(&options);
+    demand_clean(&outcomes);
+    let met = |what: &str| {
+        let what = format!("gx {what}");
+        outcomes.iter().any(|outcome| outcome.counted.contains_key(&what))
+    };
+    let missing: Vec<&str> = [
+        "session open",
+        "session closed",
+        "accepted",
+        "active",
+        "refused",
+        "removed",
+        "lost",
+        "unconfirmed",
+        "unconfirmed time",
+        "withdrawn",
+        "bytes",
+        "reading",
+    ]
+    .into_iter()
+    .filter(|what| !met(what))
+    .collect();
+    assert!(missing.is_empty(), "never met: {missing:?}");
+}
+
 #[test]
 fn the_same_seed_makes_the_same_trace() {
     for seed in [3, 77, 211] {
         let (first, second) = (run(&Options::of_seed(seed)), run(&Options::of_seed(seed)));
         assert_eq!(first, second);
         assert_ne!(first.digest, run(&Options::of_seed(seed + 1)).digest);
+        let mobile = Options::of_seed(seed).mobile();
+        assert_eq!(run(&mobile), run(&mobile));
     }
 }
 
@@ -117,14 +151,22 @@ fn the_same_seed_makes_the_same_trace() {
 #[test]
 fn every_planted_bug_is_found() {
     for (bug, least, words) in [
+        (Bug::GxAnswerBeforeCommit, 200, "invariant 1"),
+        (Bug::GxReleaseCrosses, 4, "invariant 6"),
+        (Bug::GxUsageTwice, 15, "were metered"),
         (Bug::ReplyBeforeCommit, 200, "invariant 1"),
         (Bug::DuplicateUsage, 20, "metered"),
         (Bug::EqualStart, 5, "invariant 2"),
         (Bug::HoldNeverVoided, 200, "still stands"),
         (Bug::ReplayDiffers, 100, "the journal says"),
     ] {
-        let options: Vec<Options> =
-            (0..SEEDS).map(|seed| Options { steps: 1_500, ..Options::of_seed(seed).with_bug(bug) }).collect();
+        let options: Vec<Options> = (0..SEEDS)
+            .map(|seed| Options {
+                steps: if bug.is_mobile() { 3_000 } else { 1_500 },
+                mobile: bug.is_mobile(),
+                ..Options::of_seed(seed).with_bug(bug)
+            })
+            .collect();
         let outcomes = run_all(&options);
         let found = outcomes.iter().filter_map(|outcome| outcome.failure.as_ref());
         let found = found.filter(|failure| failure.what.contains(words)).count();

@@ -8,6 +8,7 @@ mod money;
 mod promises;
 
 use crate::actor::Shown;
+use crate::gx;
 use crate::store::Store;
 use answers::Answers;
 use book::Book;
@@ -15,8 +16,10 @@ use capacity::Capacity;
 use money::Money;
 use promises::Promises;
 use std::collections::BTreeMap;
+use tollway_core::record::{Fact, SessionFact};
 use tollway_core::{Engine, Envelope, IdempotencyKey, Output, Record, Reply};
 use tollway_model::{LegId, ReservationId, Timestamp};
+use tollway_policy::{PolicyReport, SessionReport};
 
 /// Agents' clocks differ from the broker's by less than this, in either direction.
 pub const SKEW_MS: u64 = 45_000;
@@ -106,9 +109,12 @@ impl Auditor {
             | Record::FlowsBound { .. }
             | Record::Started { .. }
             | Record::LegRetried { .. }
-            | Record::Reported(_)
             | Record::Settled { .. }
             | Record::ToppedUp { .. } => {}
+            Record::Reported(reported) if reported.enforcement_point == gx::POINT => {
+                reported.facts.iter().for_each(|fact| self.count(&format!("gx {}", word(fact))));
+            }
+            Record::Reported(_) => {}
         }
     }
 
@@ -163,6 +169,8 @@ impl Auditor {
     pub fn calm(&mut self, engine: &Engine, shown: &BTreeMap<String, Shown>, clock: Timestamp) {
         let result = self.promises.carried(engine, shown, clock);
         self.keep(result);
+        let result = self.promises.left_behind(shown, clock);
+        self.keep(result);
         for (name, shown) in shown {
             self.expect(shown.unanswered == 0, || {
                 format!("liveness: {} requests or batches of {name} have no answer", shown.unanswered)
@@ -194,6 +202,26 @@ impl Auditor {
 
     pub fn figures(&self) -> String {
         format!("{} {} {}", self.promises.figures(), self.money.figures(), self.capacity.figures())
+    }
+}
+
+const fn word(fact: &Fact) -> &'static str {
+    match fact {
+        Fact::Session(SessionFact { report: SessionReport::Open(_), .. }) => "session open",
+        Fact::Session(SessionFact { report: SessionReport::Closed { .. }, .. }) => "session closed",
+        Fact::Usage(usage) if usage.unconfirmed_ms > 0 => "unconfirmed time",
+        Fact::Usage(usage) if usage.delivered_bytes > 0 => "bytes",
+        Fact::Usage(_) => "reading",
+        Fact::Port(..) => "port",
+        Fact::Leg { report, .. } => match report {
+            PolicyReport::Accepted => "accepted",
+            PolicyReport::Active { .. } => "active",
+            PolicyReport::Refused { .. } => "refused",
+            PolicyReport::Removed { .. } => "removed",
+            PolicyReport::Lost { .. } => "lost",
+            PolicyReport::Unconfirmed { .. } => "unconfirmed",
+            PolicyReport::Withdrawn { .. } => "withdrawn",
+        },
     }
 }
 

@@ -32,6 +32,7 @@ struct Line {
     kept: BTreeMap<Slot, u64>,
     notice_ms: u64,
     fee_ppm: i128,
+    charge_unconfirmed: bool,
     is_confirmed: bool,
     ended: Option<Timestamp>,
     is_settled: bool,
@@ -121,6 +122,7 @@ impl Money {
             kept: BTreeMap::new(),
             notice_ms: offer.terms.notice_ms,
             fee_ppm: i128::from(offer.terms.cancel_fee_ppm),
+            charge_unconfirmed: offer.terms.charge_unconfirmed,
             is_confirmed: false,
             ended: None,
             is_settled: false,
@@ -264,8 +266,10 @@ impl Line {
         if self.ended.is_some_and(|ended| slot.from.ms_since(ended) > SKEW_MS) {
             return Err("accrues after the end".to_owned());
         }
-        if usage.kept_ms + usage.excused_ms > u64::from(reading.active_ms) {
-            return Err(format!("keeps {} ms of {} active ones", usage.kept_ms, reading.active_ms));
+        let unconfirmed = if self.charge_unconfirmed { reading.unconfirmed_ms } else { 0 };
+        let payable = u64::from(reading.active_ms) + u64::from(unconfirmed);
+        if payable == 0 || usage.kept_ms + usage.excused_ms > payable {
+            return Err(format!("keeps {} ms of {payable} payable ones", usage.kept_ms));
         }
         let kept = self.kept.entry(reading.slot).or_default();
         *kept += usage.kept_ms + usage.excused_ms;

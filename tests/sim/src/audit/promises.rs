@@ -260,7 +260,9 @@ impl Promises {
             let near_end = window.until.ms_since(clock) < SKEW_MS;
             let starts = reservation.schedule.window().map_or(window.from, |w| w.from);
             let running = clock.ms_since(starts) > SKEW_MS;
-            if near_end || reservation.leg.state == LegState::Absent {
+            // Whether a line can be carried is its subscriber's doing, and a gateway that failed is left alone for
+            // minutes; what must not be there is looked at instead.
+            if near_end || reservation.leg.state == LegState::Absent || reservation.subscriber.is_some() {
                 continue;
             }
             if !held.contains(&leg) || (running && !active.contains(&leg)) {
@@ -269,6 +271,19 @@ impl Promises {
             let is_honest = shown.values().any(|s| s.legs.contains(&leg) && !s.has_lied);
             if running && is_honest && reservation.leg.state != LegState::Active {
                 return Err(format!("liveness: {leg} is carried and counts as {:?}", reservation.leg.state));
+            }
+        }
+        Ok(())
+    }
+
+    /// With the faults gone, a device holds nothing whose promise is long over.
+    pub fn left_behind(&self, shown: &BTreeMap<String, Shown>, clock: Timestamp) -> Result<(), String> {
+        for (name, shown) in shown {
+            for leg in &shown.legs {
+                let ended = self.all.get(&leg.reservation).and_then(|promised| promised.ended);
+                if ended.is_some_and(|(_, at)| clock.ms_since(at) > SKEW_MS) {
+                    return Err(format!("invariant 6: {name} still holds {leg}, which is over"));
+                }
             }
         }
         Ok(())
