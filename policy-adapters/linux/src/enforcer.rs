@@ -264,7 +264,7 @@ impl Enforcer {
         if repaired && self.reconciled != Timestamp::ZERO {
             tracing::warn!("drift: table inet tollway was not what it must be; repaired");
         }
-        self.elements = self.kernel.tables.elements(now)?;
+        self.elements = self.kernel.tables.elements(&self.elements, now)?;
         self.nft_stale = false;
         self.reconciled = now;
         Ok(())
