@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod driver;
 pub mod listen;
+pub mod parser_words;
 pub mod public_id;
 pub mod store;
 pub mod telemetry;

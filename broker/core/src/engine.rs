@@ -6,12 +6,13 @@ use crate::apply::apply;
 use crate::decide::{Answer, Decided, Decision};
 use crate::input::{Command, IdempotencyKey, Input, Output, RequestId};
 use crate::limits;
+use crate::presence::{self, Presence};
 use crate::record::{Answered, Envelope, Fact, MarketMade, Record, Reply};
 use crate::refusal::{Code, Refusal};
 use crate::reservation::LegState;
 use crate::state::State;
 use crate::{cancel, configure, confirm, invariants, quote, report, take, timer, wallet};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use tollway_billing::AccountId;
 use tollway_model::{Amount, CustomerId, ReservationId, Seq, Timestamp};
 use tollway_policy::{PolicyCommand, Report};
@@ -19,6 +20,7 @@ use tollway_policy::{PolicyCommand, Report};
 #[derive(Default)]
 pub struct Engine {
     state: State,
+    presence: Presence,
     records: Vec<Envelope>,
     outputs: VecDeque<Output>,
 }
@@ -58,7 +60,10 @@ impl Engine {
                 }
             }
             Input::AdapterConnected { enforcement_point, connection } => {
-                self.adapter_connected(enforcement_point, connection);
+                self.adapter_connected(now, enforcement_point, connection);
+            }
+            Input::AdapterDisconnected { enforcement_point, connection } => {
+                self.presence.disconnected(&enforcement_point, connection);
             }
             Input::Reports { enforcement_point, number, reports } => {
                 self.reports(now, enforcement_point, number, &reports);
@@ -93,6 +98,11 @@ impl Engine {
 
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// Legs that each enforcement point reported and that nobody wants, since this engine was made.
+    pub fn strays(&self) -> &BTreeMap<String, u64> {
+        self.presence.strays()
     }
 
     /// Everything that must hold between two steps.
@@ -149,7 +159,7 @@ impl Engine {
             Command::Quote(need) => quote::decide(state, now, customer, need),
             Command::Take { offer } => take::decide(state, now, customer, *offer),
             Command::Confirm { reservation, flows } => {
-                confirm::confirm(state, now, customer, *reservation, flows.as_deref())
+                confirm::confirm(state, now, customer, *reservation, flows.as_deref(), &self.presence)
             }
             Command::BindFlows { reservation, flows } => {
                 confirm::bind_flows(state, customer, *reservation, flows)
@@ -232,7 +242,11 @@ impl Engine {
         }
     }
 
-    fn adapter_connected(&mut self, enforcement_point: String, connection: u64) {
+    fn adapter_connected(&mut self, now: Timestamp, enforcement_point: String, connection: u64) {
+        self.presence.connected(&enforcement_point, connection);
+        if let Some(told) = presence::told(&self.state, &enforcement_point) {
+            self.record(now, None, told);
+        }
         let after = self.state.last_seq;
         let of_point = |access: &crate::config::AccessDef| access.enforcement_point == enforcement_point;
         let mut legs = Vec::new();
@@ -260,6 +274,7 @@ impl Engine {
         if let Some(record) = judged.record {
             self.record(now, None, record);
         }
+        self.presence.count_strays(&enforcement_point, judged.strangers.len());
         for (leg, attempt) in judged.strangers {
             let after = self.state.last_seq;
             let command =
@@ -290,7 +305,8 @@ impl Engine {
             | Record::LegRetried { .. }
             | Record::Settled { .. }
             | Record::ToppedUp { .. }
-            | Record::Answered(_) => Vec::new(),
+            | Record::Answered(_)
+            | Record::LegsTold(_) => Vec::new(),
         };
         self.records.push(envelope);
         for id in touched {
@@ -302,10 +318,10 @@ impl Engine {
         }
     }
 
-    /// Commands to adapters that a record causes.
+    /// Commands to adapters that a record causes. Who is not connected gets everything when it is.
     fn effects(&mut self, envelope: &Envelope) {
         let (id, wants) = match &envelope.record {
-            Record::Confirmed { reservation } | Record::FlowsBound { reservation, .. } => {
+            Record::Confirmed { reservation, .. } | Record::FlowsBound { reservation, .. } => {
                 (*reservation, true)
             }
             Record::LegRetried { leg, .. } => (leg.reservation, true),
@@ -319,10 +335,14 @@ impl Engine {
             | Record::Reported(_)
             | Record::Settled { .. }
             | Record::ToppedUp { .. }
-            | Record::Answered(_) => return,
+            | Record::Answered(_)
+            | Record::LegsTold(_) => return,
         };
         let Some(reservation) = self.state.reservations.get(&id) else { return };
         let Some(access) = self.state.config.accesses.get(&reservation.access) else { return };
+        if !self.presence.is_here(&access.enforcement_point) {
+            return;
+        }
         let command = if wants && reservation.promise.is_confirmed() {
             PolicyCommand::Desire(reservation.desired(access))
         } else if !wants && reservation.leg.state == LegState::Removing {

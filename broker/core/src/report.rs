@@ -3,7 +3,7 @@
 
 use crate::floor;
 use crate::record::{Fact, Record, Reported};
-use crate::reservation::Reservation;
+use crate::reservation::{LegState, Reservation};
 use crate::state::State;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -13,17 +13,17 @@ use tollway_policy::{PolicyReport, Report};
 pub(crate) struct Judged {
     /// Absent when the batch was taken before.
     pub record: Option<Record>,
-    /// Legs that the enforcement point holds and nobody wants: it is told to release them.
-    pub strangers: Vec<(LegId, u32)>,
+    /// Legs that the enforcement point holds and nobody wants, with their attempts: it is told to release them.
+    pub strangers: BTreeMap<LegId, u32>,
 }
 
 pub(crate) fn decide(state: &State, now: Timestamp, point: &str, number: u64, reports: &[Report]) -> Judged {
     if number <= state.last_batch(point) {
-        return Judged { record: None, strangers: Vec::new() };
+        return Judged { record: None, strangers: BTreeMap::new() };
     }
     let mut scratch: BTreeMap<ReservationId, Reservation> = BTreeMap::new();
     let mut facts = Vec::with_capacity(reports.len());
-    let mut strangers = Vec::new();
+    let mut strangers = BTreeMap::new();
     let mut ports = floor::Judge::new(state, now, point);
     for report in reports {
         let leg = match report {
@@ -40,9 +40,7 @@ pub(crate) fn decide(state: &State, now: Timestamp, point: &str, number: u64, re
             Entry::Vacant(free) => match known_leg(state, now, point, leg) {
                 Some(reservation) => free.insert(reservation.clone()),
                 None => {
-                    if let Report::Leg { attempt, report: PolicyReport::Active { .. }, .. } = report {
-                        strangers.push((leg, *attempt));
-                    }
+                    note_stranger(&mut strangers, leg, report);
                     continue;
                 }
             },
@@ -51,9 +49,35 @@ pub(crate) fn decide(state: &State, now: Timestamp, point: &str, number: u64, re
             reservation.fold_fact(now, &fact);
             facts.push(fact);
         }
+        let is_over = !reservation.promise.is_live() && reservation.leg.state == LegState::Absent;
+        if is_over {
+            note_stranger(&mut strangers, leg, report);
+        }
     }
     let reported = Reported { enforcement_point: point.to_owned(), number, facts };
     Judged { record: Some(Record::Reported(reported)), strangers }
+}
+
+/// Whether a report says that a leg lives which is over here, or that it is gone.
+fn note_stranger(strangers: &mut BTreeMap<LegId, u32>, leg: LegId, report: &Report) {
+    match report {
+        Report::Leg { attempt, report, .. } => match report {
+            PolicyReport::Accepted | PolicyReport::Active { .. } => {
+                strangers.insert(leg, *attempt);
+            }
+            PolicyReport::Removed { .. } => {
+                strangers.remove(&leg);
+            }
+            PolicyReport::Refused { .. } | PolicyReport::Lost { .. } => {}
+        },
+        Report::Usage(reading) if reading.last => {
+            strangers.remove(&leg);
+        }
+        Report::Usage(reading) => {
+            strangers.insert(leg, reading.attempt);
+        }
+        Report::Port(_) => {}
+    }
 }
 
 /// The reservation of a leg that this enforcement point may speak about. One that the record of this very
@@ -79,8 +103,7 @@ fn judge(state: &State, now: Timestamp, reservation: &Reservation, report: &Repo
             let old_removal = matches!(report, PolicyReport::Removed { .. })
                 && *attempt < reservation.leg.attempt
                 && reservation.promise.is_live();
-            let settled =
-                reservation.settled && reservation.leg.state == crate::reservation::LegState::Absent;
+            let settled = reservation.settled && reservation.leg.state == LegState::Absent;
             if stale || old_removal || settled || *attempt > reservation.leg.attempt {
                 return None;
             }

@@ -99,7 +99,7 @@ impl Hub {
                 self.send(enforcement_point, |_| vec![send::ack(*number)]);
             }
             Output::DesiredSet { enforcement_point, connection: number, legs, acked, .. } => {
-                self.welcome(now, enforcement_point, *number);
+                self.welcome(enforcement_point, *number);
                 self.send(enforcement_point, |connection| {
                     if connection.number != *number {
                         return Vec::new();
@@ -115,10 +115,10 @@ impl Hub {
         }
     }
 
-    fn welcome(&self, now: Timestamp, agent: &str, number: u64) {
+    fn welcome(&self, agent: &str, number: u64) {
         if let Some(connection) = self.lock().get_mut(agent).filter(|c| c.number == number) {
             connection.welcomed = true;
-            tracing::info!(agent, at = now.0, "agent connected");
+            tracing::info!(agent, "agent connected");
         }
     }
 

@@ -4,6 +4,8 @@
 mod check;
 mod file;
 mod problem;
+pub mod promises;
+mod shape;
 
 pub use problem::{Error, Problem};
 
@@ -48,7 +50,6 @@ pub fn load(path: &Path) -> Result<Settings, Error> {
 /// # Errors
 /// As [`load`].
 pub fn parse(name: &str, text: &str) -> Result<Settings, Error> {
-    let file =
-        toml::from_str(text).map_err(|error| Error::Invalid(vec![problem::of_toml(name, text, &error)]))?;
+    let file = shape::read(name, text).map_err(Error::Form)?;
     check::settings(name, text, file).map_err(Error::Invalid)
 }

@@ -2,8 +2,8 @@
 //! again from the journal.
 
 /// Layout of the database; a newer one is refused, an older one gets its projections anew. 2: `port_reading`;
-/// 3: `top_up`.
-pub(crate) const LAYOUT: i64 = 3;
+/// 3: `top_up`; 4: why a reservation ended.
+pub(crate) const LAYOUT: i64 = 4;
 
 /// "TOLL", so that `file` and people know what it is.
 pub(crate) const APPLICATION_ID: &str = "1414483020";

@@ -1,4 +1,5 @@
 //! What the operator sees of the process: figures and log lines.
 
+pub mod legs;
 pub mod logging;
 pub mod metrics;

@@ -118,6 +118,11 @@ impl Enforcer {
         self.view.get(name).is_some_and(PortView::up)
     }
 
+    /// Whether a port's device exists, as last looked at.
+    pub fn has_device(&self, name: &str) -> bool {
+        self.view.get(name).is_some_and(|port| port.link.is_some())
+    }
+
     /// Something about nf_tables changed: read it in full in the next step.
     pub fn nft_changed(&mut self) {
         self.nft_stale = true;
