@@ -4,6 +4,9 @@
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Longest token that is looked at, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 256;
@@ -47,6 +50,19 @@ pub enum Error {
     /// A header that is not `Bearer` and a token, or a token that no key has.
     #[error("the API key is not known")]
     Unknown,
+}
+
+impl Error {
+    /// The way out for the caller.
+    pub const fn how_to_fix(self) -> &'static str {
+        match self {
+            Error::Missing => "send the header `Authorization: Bearer <api key>`",
+            Error::Unknown => {
+                "send a key that the operator gave you, whole, as `Authorization: Bearer <api key>`; if it was, ask \
+                 the operator whether it still holds"
+            }
+        }
+    }
 }
 
 /// Two configured keys have the same token, so it is not clear who is calling.
@@ -100,6 +116,36 @@ impl Keys {
     }
 }
 
+/// An address whose unknown keys were told of is not told of again so soon.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
+/// Addresses that are remembered: more are told of when the oldest are forgotten, or a flood would fill memory.
+pub const STRANGERS_MAX: usize = 1_024;
+
+/// Callers with unknown keys, so that the log names each once a minute and cannot be flooded.
+#[derive(Debug, Default)]
+pub struct Strangers {
+    told: Mutex<BTreeMap<IpAddr, Instant>>,
+}
+
+impl Strangers {
+    /// Whether this caller is worth a line.
+    pub fn is_news(&self, peer: IpAddr, now: Instant) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.get(&peer).is_some_and(|at| now.duration_since(*at) < TOLD_EVERY) {
+            return false;
+        }
+        if told.len() >= STRANGERS_MAX {
+            told.retain(|_, at| now.duration_since(*at) < TOLD_EVERY);
+        }
+        if told.len() >= STRANGERS_MAX && !told.contains_key(&peer) {
+            return false;
+        }
+        told.insert(peer, now);
+        true
+    }
+}
+
 /// What is stored of a token.
 pub fn token_sha256(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
@@ -150,6 +196,20 @@ mod tests {
         assert_eq!(keys.authenticate(None), Err(Error::Missing));
         assert_eq!(keys.authenticate(Some(b"Bearer \xff")), Err(Error::Unknown));
         assert_eq!(keys.find(&"x".repeat(TOKEN_BYTES_MAX + 1)), None);
+    }
+
+    #[test]
+    fn a_stranger_is_told_of_once_a_minute_and_a_flood_of_them_is_bounded() {
+        let (strangers, begin) = (Strangers::default(), Instant::now());
+        let peer = |n: usize| IpAddr::from(u32::try_from(n).unwrap().to_be_bytes());
+        assert!(strangers.is_news(peer(1), begin));
+        assert!(!strangers.is_news(peer(1), begin + TOLD_EVERY - Duration::from_millis(1)));
+        assert!(strangers.is_news(peer(2), begin));
+        assert!(strangers.is_news(peer(1), begin + TOLD_EVERY));
+        let told =
+            (0..2 * STRANGERS_MAX).filter(|n| strangers.is_news(peer(1_000 + n), begin + TOLD_EVERY)).count();
+        assert!((STRANGERS_MAX - 2..STRANGERS_MAX).contains(&told), "{told}");
+        assert!(strangers.is_news(peer(9), begin + 2 * TOLD_EVERY), "who came long ago is forgotten");
     }
 
     #[test]

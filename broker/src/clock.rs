@@ -130,6 +130,12 @@ impl DivCeilMs for i128 {
     }
 }
 
+/// Milliseconds as seconds, for people. A difference of clocks is far below what a double holds exactly.
+#[allow(clippy::cast_precision_loss)]
+pub fn seconds(ms: i64) -> f64 {
+    ms as f64 / 1_000.0
+}
+
 /// Where readings come from.
 pub trait Source: Send {
     fn read(&self) -> Reading;
@@ -158,8 +164,9 @@ fn kernel_us(clock: libc::clockid_t) -> u64 {
 /// Why the broker does not start by this clock.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the wall clock is {behind_ms} ms before the last record: set the clock right, or accept it as it is with \
-     --accept-clock (time then goes on from the last record)"
+    "the wall clock is {} s before the last record: set the clock right, or accept it as it is with \
+     --accept-clock (time then goes on from the last record)",
+    seconds(i64::try_from(*behind_ms).unwrap_or(i64::MAX))
 )]
 pub struct Behind {
     pub behind_ms: u64,
@@ -186,7 +193,8 @@ impl Clock {
                 Start::Ready(discipline) => return Ok(Clock { source, discipline }),
                 Start::Refuse { behind_ms } => return Err(Behind { behind_ms }),
                 Start::Wait { ms } => {
-                    tracing::warn!(ms, "the wall clock is before the last record: waiting for it");
+                    let wait_s = seconds(i64::try_from(ms).unwrap_or(i64::MAX));
+                    tracing::warn!(wait_s, "the wall clock is before the last record: waiting for it");
                     tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
                 }
             }

@@ -10,6 +10,7 @@ pub mod config;
 pub mod driver;
 pub mod gx;
 pub mod listen;
+pub mod parser_words;
 pub mod public_id;
 pub mod store;
 pub mod telemetry;

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock};
 use support::{AGENT_TOKEN, Broker, Dir, PATIENCE, SHOP_TOKEN, until};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -242,8 +242,91 @@ async fn a_batch_that_leaves_others_out_ends_the_connection_and_none_is_lost() {
     lit.broker.stop().await;
 }
 
+/// Everything that this process logs, for all tests of this file.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    fn start() -> Log {
+        static LOG: OnceLock<Log> = OnceLock::new();
+        LOG.get_or_init(|| {
+            let log = Log::default();
+            let made = log.clone();
+            let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || made.clone());
+            tracing::subscriber::set_global_default(subscriber.finish()).unwrap();
+            log
+        })
+        .clone()
+    }
+
+    /// Lines that contain all of these.
+    fn lines(&self, wanted: &[&str]) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().filter(|line| wanted.iter().all(|want| line.contains(want))).map(str::to_owned).collect()
+    }
+}
+
+fn figures(lit: &Lit) -> String {
+    let metrics = tollway::telemetry::metrics::Metrics::new().unwrap();
+    metrics.render(&lit.broker.started.handle, lit.broker.started.hub.directory(), None).unwrap()
+}
+
+async fn asked_again(agent: &mut Agent) -> u32 {
+    loop {
+        if let to_agent::Message::Upsert(leg) = agent.next().await.unwrap() {
+            return leg.attempt;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_is_told_of_refused_and_lost_legs() {
+    use proto::leg_report::Kind;
+    let log = Log::start();
+    let lit = lit("told").await;
+    let point = r#"enforcement_point="router1""#;
+    assert!(figures(&lit).contains(&format!("tollway_legs_lost_total{{{point}}} 0")), "from the start");
+    lit.broker.top_up(1, 9_000_000).await.unwrap();
+    let held = lit.broker.hold(10, 2_000_000, 0, 60).await;
+    lit.broker.confirm(12, &held).await;
+    let id = lit.broker.started.ids.reservation(held.id);
+    let at = held.created.0 + 1;
+    let (mut agent, _, _) = connected(&lit).await;
+    agent.say(batch(1, vec![leg(held.id, 1, Kind::Refused, at)])).await;
+    let again = asked_again(&mut agent).await;
+    agent.say(batch(2, vec![leg(held.id, again, Kind::Refused, at)])).await;
+    until("both are counted", || figures(&lit).contains(&format!("tollway_legs_refused_total{{{point}}} 2")))
+        .await;
+    let wanted = ["WARN", &id, "refused", "customer=shop-pos", "enforcement_point=router1", "port down"];
+    assert_eq!(log.lines(&wanted).len(), 1, "{:?}", log.lines(&[&id]));
+    let last = asked_again(&mut agent).await;
+    let lost = vec![leg(held.id, last, Kind::Active, at), leg(held.id, last, Kind::Lost, at)];
+    agent.say(batch(3, lost)).await;
+    until("the leg is shown as lost", || {
+        let shown = figures(&lit);
+        shown.contains(&format!("tollway_legs{{{point},state=\"lost\"}} 1"))
+            && shown.contains(&format!("tollway_legs_lost_total{{{point}}} 1"))
+    })
+    .await;
+    assert_eq!(log.lines(&["WARN", &id, "a leg is lost", "port down"]).len(), 1, "{:?}", log.lines(&[&id]));
+    assert!(log.lines(&["WARN", "10.10.0.2"]).is_empty(), "no subscriber's address");
+    lit.broker.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_and_wrong_versions_are_refused() {
+    let log = Log::start();
     let lit = lit("stranger").await;
     for (token, code) in [
         (None, Code::Unauthenticated),
@@ -252,6 +335,9 @@ async fn strangers_and_wrong_versions_are_refused() {
     ] {
         assert_eq!(open(&lit.url, token).await.err().unwrap().code(), code, "{token:?}");
     }
+    let told = log.lines(&["WARN", "an agent is not let in", "127.0.0.1:"]);
+    assert_eq!(told.len(), 1, "once an address and minute: {told:?}");
+    assert!(told[0].contains("no API key was given") && !told[0].contains(SHOP_TOKEN), "{told:?}");
     let greetings = [
         (proto::Hello { agent: "router2".to_owned(), ..hello() }, Code::PermissionDenied),
         (proto::Hello { agent: String::new(), ..hello() }, Code::InvalidArgument),
@@ -319,8 +405,11 @@ async fn hostile_frames_end_the_connection_and_change_nothing() {
 async fn a_vanished_agent_is_shown_as_gone() {
     let lit = lit("vanished").await;
     let (agent, _, _) = connected(&lit).await;
+    let log = Log::start();
     drop(agent);
     let directory = Arc::clone(lit.broker.started.hub.directory());
     until("the agent is shown as gone", || directory.agents().iter().all(|agent| !agent.connected)).await;
+    until("it is said", || !log.lines(&["INFO", "agent disconnected", "router1"]).is_empty()).await;
+    assert!(log.lines(&["WARN", "h2"]).is_empty(), "that an agent stops is no alarm");
     lit.broker.stop().await;
 }

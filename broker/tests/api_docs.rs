@@ -123,6 +123,7 @@ fn every_figure_is_listed() {
          `tollway_pool_utilisation_ratio > 1` (a deficit), \
          `increase(tollway_floor_slots_total{verdict=\"broken\"}[15m]) > 0`, \
          `tollway_port_direct_packets_total > 0`, `tollway_agent_connected == 0`, \
+         `tollway_legs{state=~\"lost|refused\"} > 0`, `increase(tollway_legs_lost_total[15m]) > 0`, \
          `abs(tollway_clock_error_seconds) > 1`.\n",
     );
     check_golden("docs/metrics.md", &text);

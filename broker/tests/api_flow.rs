@@ -83,6 +83,21 @@ async fn quote_reserve_confirm_flows_cancel() {
     server.end().await;
 }
 
+#[tokio::test]
+async fn an_offer_taken_twice_names_the_reservation_that_it_became() {
+    let server = Server::start().await;
+    let quote = server.quote(SHOP, &rate_need("shop-line", 1_000_000, 60)).await.expect(201);
+    let offer = quote["offers"][0]["offer_id"].as_str().unwrap();
+    let held = server.take(SHOP, offer).await.expect(201);
+    let again = server.take(SHOP, offer).await;
+    again.is_error(409, "QOS_TRANSFERS.QUOTE_EXPIRED");
+    let message = again.json()["message"].as_str().unwrap().to_owned();
+    assert!(message.ends_with(held["reservation_id"].as_str().unwrap()), "{message}");
+    let other = server.take(LATE, offer).await.json();
+    assert!(!other["message"].as_str().unwrap().contains("reservation"), "{other}");
+    server.end().await;
+}
+
 /// One reservation's life as an agent reports it: active, three slots, gone.
 async fn live(server: &Server, need: &Value) -> String {
     let quote = server.quote(SHOP, need).await.expect(201);

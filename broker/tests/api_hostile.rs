@@ -252,6 +252,42 @@ async fn paths_and_methods_that_are_not_there() {
 }
 
 #[tokio::test]
+async fn wrong_types_are_told_in_words_that_are_not_ours() {
+    let server = Server::start().await;
+    for (name, value, wanted) in [
+        ("need", json!(5), "expected another kind of value"),
+        ("need", json!({"bytes": 5}), r#"expected an object such as {"bytes": 40000000}"#),
+        (
+            "need",
+            json!({"rate": {"rate_bps": "8M"}}),
+            "this cannot be the text \"8M\", expected a whole number, 0 or more",
+        ),
+        (
+            "need",
+            json!({"rate": {"rate_bps": -1}}),
+            "this cannot be the number `-1`, expected a whole number, 0 or more",
+        ),
+        ("need", json!({"speed": 1}), "unknown word `speed`, expected `rate` or `bytes`"),
+        ("access", json!(1), "this cannot be the number `1`, expected a text"),
+        ("speed", json!(1), "unknown property `speed`, expected one of"),
+        ("start", json!("now"), "write a time as RFC 3339"),
+    ] {
+        let body = quote_with(|b| b[name] = value.clone());
+        let answer = refused(&server, &body, 400, "INVALID_ARGUMENT").await;
+        let message = answer.json()["message"].as_str().unwrap().to_owned();
+        assert!(message.contains(wanted), "{name} {value}: {message}");
+        for word in ["struct", "enum", "u64", "In ", "field", "variant"] {
+            assert!(!message.contains(word), "{word} is ours: {message}");
+        }
+    }
+    invalid(&server, br#"{"access":"shop-line"}"#, "missing property `direction`").await;
+    let answer = server.get("not-a-key", &format!("{BASE}/wallet")).await;
+    answer.is_error(401, "UNAUTHENTICATED");
+    assert!(answer.json()["how_to_fix"].as_str().unwrap().contains("that the operator gave you"));
+    server.end().await;
+}
+
+#[tokio::test]
 async fn bytes_of_two_to_the_64_minus_one() {
     let server = Server::start().await;
     for bytes in [u64::MAX, 1_000_000_000_000_001, 0] {
@@ -297,6 +333,8 @@ async fn a_rate_of_zero_and_one_above_the_link() {
     let body = rate_need("shop-line", POOL_BPS + 1, 60).to_string();
     let answer = refused(&server, body.as_bytes(), 409, "QOS_TRANSFERS.DEADLINE_INFEASIBLE").await;
     assert!(answer.json()["offers"].is_array(), "a slower one is offered");
+    let fix = answer.json()["how_to_fix"].as_str().unwrap().to_owned();
+    assert!(fix.contains("`rate_bps` of at most ") && !fix.contains("deadline"), "{fix}");
     server.end().await;
 }
 

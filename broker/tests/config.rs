@@ -38,6 +38,20 @@ fn every_bad_configuration_is_named_with_its_place_and_a_way_out() {
     check("unknown-key", &[("slot_s = 5", "slot_s = 5\nspeed = 7")]);
     check("unknown-table", &[("[serve]", "[server]")]);
     check("syntax", &[("slot_s = 5", "slot_s = = 5")]);
+    check("unit-after-a-number", &[("slot_s = 5", "slot_s = 5s")]);
+    check("text-without-quotes", &[("name = \"lab\"", "name = lab")]);
+    check(
+        "several-forms",
+        &[
+            ("slot_s = 5", "slot_s = \"5\""),
+            ("sell_share_ppm = 500_000", "sell_share = 500_000"),
+            ("kind = \"assured\"", "kind = \"best\""),
+            ("[[customer]]", "[customers]\n[[customer]]"),
+            ("10.10.0.2/32", "ten"),
+        ],
+    );
+    check("one-pool-for-many", &[("[[access]]", "[access]")]);
+    check("no-market", &[("[market]\nname = \"lab\"\nslot_s = 5\ncurrency = \"EUR\"\n", "")]);
     check("no-legal-basis", &[(legal, "")]);
     check("unknown-legal-basis", &[("private_network = {}", "we_like_it = {}")]);
     check("legal-basis-without-why", &[("private_network = {}", "specialised = { why = \" \" }")]);

@@ -265,7 +265,8 @@ fn bad_usage_bad_files_and_corrupt_journals_have_their_exit_codes() {
     let serving = Serving::start(dir.path());
     let url = format!("http://{}", serving.http);
     let key_file = dir.path().join("noc.key");
-    std::fs::write(&key_file, format!("{NOC_TOKEN}\n")).unwrap();
+    // As `noc key new` prints it, saved whole.
+    std::fs::write(&key_file, format!("token:  {NOC_TOKEN}\nconfig: sha256 = \"00\"\n")).unwrap();
     let mut top_up = vec!["noc", "wallet", "top-up", "--customer", "shop-pos", "--amount", "10.00"];
     top_up.extend(["--currency", "EUR", "--reason", "cash", "--url", &url]);
     top_up.extend(["--key-file", key_file.to_str().unwrap(), "--idempotency-key", "one"]);
@@ -367,8 +368,13 @@ fn a_full_disk_answers_503_and_recovers_by_itself() {
     let refused = refused.expect("the disk gets full");
     let ready = || serving.call("GET", "/readyz", "", "", "");
     until("it says that it is not ready", || ready().0 == 503);
-    assert!(ready().1.contains("the store takes no records"), "{}", ready().1);
-    assert_eq!(serving.top_up("more", 1), 503);
+    assert!(ready().1.contains("storage is full"), "{}", ready().1);
+    let path = "/noc/v0.1/wallets/shop-pos/top-ups";
+    let body = r#"{"amount_micros":1,"currency":"EUR","reason":"test"}"#;
+    let (status, body) = serving.call("POST", path, NOC_TOKEN, "more", body);
+    assert_eq!(status, 503);
+    assert!(body.contains("storage is full"), "{body}");
+    assert!(!body.contains("database") && !body.contains("(code"), "nothing of the database's own: {body}");
     // It lives, and what is committed can be read.
     assert_eq!(serving.call("GET", "/healthz", "", "", "").0, 200);
     assert_eq!(serving.balance(), sum);
@@ -383,6 +389,34 @@ fn a_full_disk_answers_503_and_recovers_by_itself() {
     let (code, log) = serving.end();
     assert_eq!(code, Some(0), "{log}");
     assert!(!log.contains("ERROR"), "{log}");
+    assert!(
+        log.contains("no space left in ") && log.contains("/data: make room, it goes on by itself"),
+        "{log}"
+    );
+    assert!(!log.contains("error returned from database"), "{log}");
+}
+
+#[test]
+fn a_start_on_a_full_disk_says_what_to_do() {
+    let dir = Dir::new("full-start");
+    let disk = dir.path().join("disk");
+    std::fs::create_dir_all(&disk).unwrap();
+    let config = config_in(dir.path());
+    let script = r#"mount -t tmpfs -o size=1m none "$0" && mkdir "$0/data" && { dd if=/dev/zero of="$0/full" 2>/dev/null; true; } \
+        && exec "$1" serve --config "$2" --data "$0/data""#;
+    let probe = Command::new("unshare").args(["-rm", "true"]).output();
+    if !probe.is_ok_and(|out| out.status.success()) {
+        eprintln!("not shown here: this host allows no mount namespaces");
+        return;
+    }
+    let out = Command::new("unshare")
+        .args(["-rm", "sh", "-c", script])
+        .args([disk.as_os_str(), TOLLWAY.as_ref(), config.as_os_str()])
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(1), "{}", said(&out));
+    let wanted = format!("no space left in {}/data: make room, then start again", disk.display());
+    assert!(said(&out).contains(&wanted), "{}", said(&out));
 }
 
 #[test]

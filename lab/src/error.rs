@@ -1,5 +1,6 @@
 //! What ends a run early.
 
+use crate::market::offer::{self, Offered, Refused};
 use std::io;
 use std::path::PathBuf;
 
@@ -11,6 +12,9 @@ pub enum Error {
     Scenario(#[from] crate::scenario::Problem),
     #[error("reading the scenario {path}")]
     ScenarioUnreadable { path: PathBuf, source: io::Error },
+    /// Results cannot go there: exit 2.
+    #[error("--out {path}: {why}; name another folder")]
+    Out { path: PathBuf, why: String },
     /// This host lacks something: exit 3.
     #[error("this host cannot run the scenario: {capability}")]
     Host { capability: String },
@@ -25,6 +29,11 @@ pub enum Error {
     /// The broker answered something that the scenario does not allow for.
     #[error("{doing}: the broker answered {status} {code}: {message}")]
     Broker { doing: String, status: u16, code: String, message: String },
+    /// The broker decided against it.
+    #[error("{doing}: {refused}")]
+    Refused { doing: String, refused: Box<Refused> },
+    #[error("asking for a quote: the broker offered only later starts: {}", offer::list(offers))]
+    OnlyLater { offers: Vec<Offered> },
     #[error("{doing}: {what}")]
     Rest { doing: String, what: String },
     #[error("a lab thread died: {0}")]

@@ -4,6 +4,7 @@
 pub mod bill;
 pub mod child;
 pub mod config;
+pub mod offer;
 pub mod purchase;
 pub mod rest;
 
@@ -16,12 +17,23 @@ use crate::net::topology::Topology;
 use crate::scenario::Plan;
 use serde_json::json;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const READY_WITHIN_S: u64 = 30;
+/// The agent takes rules away within a tick after a reservation has settled.
+const CLEAN_WITHIN_S: u64 = 10;
 /// The default class of every port that the agent shapes: it is there when the agent is.
 const DEFAULT_CLASS: u32 = 0x7a11_ffff;
 const PORTS: [&str; 2] = ["wan0", "lan0"];
+
+/// What giving back came to.
+#[derive(Clone, Copy, Debug)]
+pub struct GivenBack {
+    /// Reservations that had not ended by themselves.
+    pub cancelled: usize,
+    /// Rules of reservations that did not go.
+    pub rules_left: usize,
+}
 
 /// A running broker and agent.
 pub struct Market {
@@ -113,6 +125,23 @@ impl Market {
     pub fn rules_left(&self, topology: &Topology) -> Result<usize> {
         let classes = self.classes(topology)?.saturating_sub(self.base_classes);
         Ok(classes + crate::counters::product_elements(&self.router)?)
+    }
+
+    /// Gives back whatever any customer still has, and waits until the kernel has no rule of it.
+    pub fn give_back(self: &Arc<Market>, topology: &Topology) -> Result<GivenBack> {
+        let mut cancelled = 0;
+        for host in self.keys.customers() {
+            let (client, inside) = (self.customer(host), self.clone());
+            cancelled += self.router.call(move || purchase::give_back(&inside, &client))??;
+        }
+        let until = clock::now_ns() + CLEAN_WITHIN_S * clock::SECOND;
+        loop {
+            let rules_left = self.rules_left(topology)?;
+            if rules_left == 0 || clock::now_ns() > until {
+                return Ok(GivenBack { cancelled, rules_left });
+            }
+            clock::sleep_until(clock::now_ns() + 50 * clock::MS);
+        }
     }
 
     /// Ends both, the agent first.

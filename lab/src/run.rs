@@ -17,7 +17,7 @@ use crate::report;
 use crate::scenario::file::Backend;
 use crate::scenario::{self, Plan};
 use progress::Progress;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What `tollway lab run` was asked.
 #[derive(Clone, Debug, Default)]
@@ -80,11 +80,14 @@ pub fn run(args: &RunArgs) -> Exit {
 
 fn exit_of(error: &Error) -> Exit {
     match error {
-        Error::Scenario(_) | Error::ScenarioUnreadable { .. } => Exit::BadScenario,
+        Error::Scenario(_) | Error::ScenarioUnreadable { .. } | Error::Out { .. } => Exit::BadScenario,
         Error::Host { .. } => Exit::HostCannot,
-        Error::ChildEnded { .. } | Error::NeverReady { .. } | Error::Broker { .. } | Error::Rest { .. } => {
-            Exit::ExpectationFailed
-        }
+        Error::ChildEnded { .. }
+        | Error::NeverReady { .. }
+        | Error::Broker { .. }
+        | Error::Refused { .. }
+        | Error::OnlyLater { .. }
+        | Error::Rest { .. } => Exit::ExpectationFailed,
         Error::Io { .. } | Error::Netlink { .. } | Error::Thread(_) => Exit::Degraded,
     }
 }
@@ -94,7 +97,7 @@ fn try_run(args: &RunArgs) -> Result<Exit> {
     plan.seed = args.seed.unwrap_or(plan.seed);
     plan.backend = args.backend.unwrap_or(plan.backend);
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from("target").join(&plan.name));
-    let out = prepare_out(&out)?;
+    check_out(&out)?;
     let binaries = match plan.market {
         None => None,
         Some(_) => {
@@ -107,9 +110,9 @@ fn try_run(args: &RunArgs) -> Result<Exit> {
     let (played, aborted) = play(&plan, &stage, &progress);
     // A run that broke off still says what it has seen.
     let report = assemble::report(&plan, &stage, &played, aborted.as_ref())?;
-    report::write(&report, &out)?;
-    report::write_json(&out.join("result.json"), &result::of(&plan, &report))?;
-    progress.closing(&report, &out);
+    report::write(&report, &stage.out)?;
+    report::write_json(&stage.out.join("result.json"), &result::of(&plan, &report))?;
+    progress.closing(&report, &stage.out);
     aborted.map_or(Ok(report.exit()), Err)
 }
 
@@ -131,10 +134,24 @@ fn play(plan: &Plan, stage: &stage::Stage, progress: &Progress) -> (Vec<act::Pla
     (played, None)
 }
 
+/// Whether results can go there, before anything is made: a file in the way is the caller's mistake.
+fn check_out(out: &Path) -> Result<()> {
+    let there = out.ancestors().find(|part| part.symlink_metadata().is_ok());
+    match there {
+        Some(part) if !part.is_dir() => {
+            let why = format!("{} is not a folder", part.display());
+            Err(Error::Out { path: out.to_owned(), why })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// The folder for a run: what a former run left there is removed (a stale report would be believed), nothing
 /// else is.
-fn prepare_out(out: &std::path::Path) -> Result<PathBuf> {
-    std::fs::create_dir_all(out).map_err(Error::io(format!("making {}", out.display())))?;
+fn prepare_out(out: &Path) -> Result<PathBuf> {
+    let refused =
+        |error: std::io::Error| Error::Out { path: out.to_owned(), why: format!("cannot be made ({error})") };
+    std::fs::create_dir_all(out.join("run")).map_err(refused)?;
     for name in ["run", "bill"] {
         let dir = out.join(name);
         if dir.is_dir() {

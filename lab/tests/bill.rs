@@ -17,7 +17,10 @@ fn bill() -> Value {
             "lines": [{
                 "unit": "gb", "scale": "1000000000000000", "numerator": "13762560000000000000",
                 "posted_micros": 13_763,
-                "segments": [{ "rate_bps": 17_280_000, "unit_price_micros": 1_000_000, "multiplier_ppm": 1_146_880 }],
+                "segments": [{
+                    "from": "2026-11-24T13:00:00.000Z", "until": "2026-11-24T13:00:20.000Z",
+                    "rate_bps": 17_280_000, "unit_price_micros": 1_000_000, "multiplier_ppm": 1_146_880,
+                }],
                 "slots": [
                     { "slot_from": "2026-11-24T13:00:00.000Z", "segment": 0, "kept_ms": 5000, "bytes": 10_000_000 },
                     { "slot_from": "2026-11-24T13:00:05.000Z", "segment": 0, "kept_ms": 5000, "bytes": 2_000_000 },
@@ -25,7 +28,7 @@ fn bill() -> Value {
             }],
         },
         "usage": {
-            "metered_bytes": 12_000_500,
+            "slot_s": 5, "metered_bytes": 12_000_500,
             "readings": [
                 { "slot_from": "2026-11-24T13:00:00.000Z", "incarnation": 1, "seq": 1, "bytes": 10_000_500 },
                 { "slot_from": "2026-11-24T13:00:05.000Z", "incarnation": 2, "seq": 1, "bytes": 1_500_000 },
@@ -65,12 +68,13 @@ fn a_right_bill_is_right() {
 
 #[test]
 fn each_lie_is_found() {
-    let lies: [(&str, &str, Value); 7] = [
+    let lies: [(&str, &str, Value); 8] = [
         ("total", "/charges/total_micros", json!(13_764)),
         ("posted", "/charges/lines/0/posted_micros", json!(13_762)),
         ("numerator", "/charges/lines/0/numerator", json!("13762560000000000001")),
         ("more-than-metered", "/charges/lines/0/slots/1/bytes", json!(2_000_001)),
         ("more-than-held", "/charges/held_at_first_micros", json!(13_000)),
+        ("more-than-promised", "/charges/lines/0/segments/0/rate_bps", json!(15_999_998)),
         ("price", "/charges/lines/0/segments/0/unit_price_micros", json!(999_999)),
         ("usage", "/usage/metered_bytes", json!(12_000_501)),
     ];

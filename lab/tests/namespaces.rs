@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use tollway_lab::RunArgs;
 use tollway_lab::clock::{self, MS, SECOND};
@@ -186,18 +187,36 @@ fn nothing_survives_sigkill() -> Result<(), String> {
     check(holders == 0, || format!("{holders} processes are left in {}", namespace.display()))
 }
 
-/// Runs the tiny scenario in a process of its own, with one more `--set`; gives the exit code and the folder.
-fn run_tiny(name: &str, set: &str, backend: &str) -> Result<(i32, std::path::PathBuf), String> {
+/// A run of the tiny scenario in a process of its own: exit code, folder, what it complained of.
+struct Ran {
+    code: i32,
+    out: PathBuf,
+    said: String,
+}
+
+impl Drop for Ran {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.out);
+        let _ = std::fs::remove_file(&self.out);
+    }
+}
+
+fn out_for(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("tollway-tiny-{}-{name}", std::process::id()))
+}
+
+/// Runs the tiny scenario with one more `--set`.
+fn run_tiny(name: &str, set: &str, backend: &str) -> Result<Ran, String> {
     let exe = std::env::current_exe().map_err(|e| e.to_string())?;
-    let out = std::env::temp_dir().join(format!("tollway-tiny-{}-{name}", std::process::id()));
-    let status = Command::new(exe)
+    let out = out_for(name);
+    let ran = Command::new(exe)
         .args(["run", set, backend])
         .arg(&out)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
+        .stdin(Stdio::null())
+        .output()
         .map_err(|e| e.to_string())?;
-    Ok((status.code().unwrap_or(-1), out))
+    let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+    Ok(Ran { code: ran.status.code().unwrap_or(-1), out, said })
 }
 
 /// A whole run: exit codes, and the files that it leaves. A busy host (4) is never a failure here.
@@ -206,20 +225,36 @@ fn a_scenario_is_judged() -> Result<(), String> {
         println!("  skipped: this host has no nft");
         return Ok(());
     }
-    let (code, out) = run_tiny("good", "lab.seed=3", "user")?;
-    check(matches!(code, 0 | 4), || format!("a good run: exit {code}"))?;
+    let good = run_tiny("good", "lab.seed=3", "user")?;
+    check(matches!(good.code, 0 | 4), || format!("a good run: exit {}", good.code))?;
     for file in ["report.json", "report.html", "result.json"] {
-        check(out.join(file).is_file(), || format!("{file} is missing"))?;
+        check(good.out.join(file).is_file(), || format!("{file} is missing"))?;
     }
-    let _ = std::fs::remove_dir_all(out);
-    let (code, out) = run_tiny("failed", "act.flood.expect.0.at_least=4000", "user")?;
-    check(matches!(code, 1 | 4), || format!("a failed expectation: exit {code}"))?;
-    let _ = std::fs::remove_dir_all(out);
-    let (code, _) = run_tiny("bad", "line.up.rate=10", "user")?;
-    check(code == 2, || format!("a bad scenario: exit {code}"))?;
-    let (code, out) = run_tiny("netem", "lab.seed=3", "netem")?;
-    let _ = std::fs::remove_dir_all(out);
-    check(matches!(code, 0 | 3 | 4), || format!("a kernel with or without netem: exit {code}"))
+    let failed = run_tiny("failed", "act.flood.expect.0.at_least=4000", "user")?;
+    check(matches!(failed.code, 1 | 4), || format!("a failed expectation: exit {}", failed.code))?;
+    let bad = run_tiny("bad", "line.up.rate=10", "user")?;
+    check(bad.code == 2, || format!("a bad scenario: exit {}", bad.code))
+}
+
+/// A run that is refused names why and leaves what was there as it was.
+fn what_cannot_run_leaves_nothing() -> Result<(), String> {
+    std::fs::write(out_for("file"), "mine").map_err(|e| e.to_string())?;
+    let file = run_tiny("file", "lab.seed=3", "user")?;
+    check(file.code == 2 && file.said.contains("--out"), || format!("exit {}: {}", file.code, file.said))?;
+    let kept = std::fs::read_to_string(&file.out).map_err(|e| e.to_string())?;
+    check(kept == "mine", || format!("the file now holds {kept:?}"))?;
+    let below = run_tiny("file/below/it", "lab.seed=3", "user")?;
+    check(below.code == 2 && below.said.contains("is not a folder"), || below.said.clone())?;
+    let netem = run_tiny("netem", "lab.seed=3", "netem")?;
+    check(matches!(netem.code, 0 | 3 | 4), || {
+        format!("a kernel with or without netem: exit {}", netem.code)
+    })?;
+    check(netem.code != 3 || !netem.out.exists(), || format!("{} is left", netem.out.display()))?;
+    // Whatever the kernel has, netem cannot count an overhead.
+    let overhead = run_tiny("overhead", "line.up.overhead=4", "netem")?;
+    check(overhead.code == 3 && !overhead.out.exists(), || {
+        format!("exit {}, {} is left: {}", overhead.code, overhead.out.display(), overhead.said)
+    })
 }
 
 fn run_in_child(args: &[String]) -> ExitCode {
@@ -245,8 +280,11 @@ const CASES: [Case; 4] = [
 
 type ProcessCase = (&'static str, fn() -> Result<(), String>);
 
-const PROCESS_CASES: [ProcessCase; 2] =
-    [("nothing_survives_sigkill", nothing_survives_sigkill), ("a_scenario_is_judged", a_scenario_is_judged)];
+const PROCESS_CASES: [ProcessCase; 3] = [
+    ("nothing_survives_sigkill", nothing_survives_sigkill),
+    ("a_scenario_is_judged", a_scenario_is_judged),
+    ("what_cannot_run_leaves_nothing", what_cannot_run_leaves_nothing),
+];
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -5,8 +5,9 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use tollway_lab::report::html;
 use tollway_lab::report::model::{
-    ActReport, BillReport, Expectation, FlowReport, Honesty, LinkReport, MarkReport, OthersReport,
-    PurchaseReport, Report, RttReport, ScheduleReport, SeriesKind, SeriesReport, VERSION, Verdict,
+    ActReport, BillReport, CounterOfferReport, Expectation, FlowReport, Honesty, LinkReport, MarkReport,
+    OthersReport, PurchaseReport, RefusalReport, Report, RttReport, ScheduleReport, SeriesKind, SeriesReport,
+    VERSION, Verdict,
 };
 
 fn series(name: &str, host: &str, bought: bool, level: f64, wobble: f64) -> SeriesReport {
@@ -21,11 +22,34 @@ fn series(name: &str, host: &str, bought: bool, level: f64, wobble: f64) -> Seri
     SeriesReport { name: name.into(), kind, host: host.into(), bought, from_s: -1.0, bin_s: 0.1, mbps }
 }
 
+fn refusals(act: &str) -> Vec<RefusalReport> {
+    let offer = |variant: &str, rate_bps: u64, starts_in_ms: u64| CounterOfferReport {
+        variant: variant.into(),
+        rate_bps,
+        bytes: None,
+        from: "2026-11-24T13:00:01Z".into(),
+        until: "2026-11-24T13:00:13Z".into(),
+        starts_in_ms,
+        price_micros: 6_888,
+        currency: "EUR".into(),
+        taken: starts_in_ms == 0,
+        text: "as shown".into(),
+    };
+    vec![RefusalReport {
+        act: act.into(),
+        flow: "upload".into(),
+        host: "shop".into(),
+        status: 409,
+        code: "QOS_TRANSFERS.CAPACITY_EXHAUSTED".into(),
+        message: "10 Mbit/s < what is left & <more>".into(),
+        counter_offers: vec![offer("slower", 1_940_000, 0), offer("later", 10_000_000, 16_500)],
+    }]
+}
+
 fn act(name: &str, role: &str, bought: bool) -> ActReport {
     let purchase = bought.then(|| PurchaseReport {
         reservation_id: "0b9f8a52-0000-4000-8000-000000000001".into(),
-        refused: Some("409 QOS_TRANSFERS.CAPACITY_EXHAUSTED: 10 Mbit/s < what is left & <more>".into()),
-        promised_bps: 17_280_000.0,
+        promised_bps: Some(17_280_000.0),
         active_after_ms: 180.0,
         held_micros: 43_200,
         charged_micros: Some(41_468),
@@ -43,7 +67,10 @@ fn act(name: &str, role: &str, bought: bool) -> ActReport {
                 "active_ms": 5000, "gap_ms_max": 12, "kept_ms": 5000, "excused": null,
             }],
         }),
-        bill: BillReport { recomputed_micros: Some(41_468), text: "recomputed_micros 41468\nthe bill is right".into() },
+        bill: Some(BillReport {
+            recomputed_micros: Some(41_468),
+            text: "recomputed_micros 41468\nthe bill is right".into(),
+        }),
     });
     ActReport {
         name: name.into(),
@@ -51,6 +78,8 @@ fn act(name: &str, role: &str, bought: bool) -> ActReport {
         role: Some(role.into()),
         sentence: "Shop's 40 MB arrive in time.".into(),
         passed: bought,
+        problems: if bought { vec![] } else { vec!["upload: 8 rules are left in the <kernel>".into()] },
+        refusals: if bought { refusals(name) } else { vec![] },
         from_s: -1.0,
         until_s: 5.0,
         series: vec![
@@ -81,19 +110,21 @@ fn act(name: &str, role: &str, bought: bool) -> ActReport {
             deadline_s: Some(20.0),
             completed_s: bought.then_some(19.4),
             mean_bps: 16_700_000.0,
-            mss_over_mtu: 0.9653,
+            mss_over_mtu: Some(0.9653),
             receiver_bytes: 41_468_132,
-            dropped_bytes: 0,
-            gap_ms_max: 12.4,
+            dropped_bytes: Some(0),
+            gap_ms_max: bought.then_some(12.4),
             purchase,
         }],
         others: OthersReport {
-            l3_bps: 21_200_000.0,
+            l3_bps: bought.then_some(21_200_000.0),
             class_rate_bps: bought.then_some(17_441_280.0),
             floor_bps: bought.then_some(21_358_720.0),
+            l3_over_floor: bought.then_some(0.9926),
+            floor_share_min: 0.95,
             rtt_p50_ms: Some(102.0),
             rtt_p99_ms: Some(104.0),
-            rtt_loss: 0.1,
+            rtt_loss: Some(0.1),
         },
         marks: vec![
             MarkReport { at_s: 0.2, text: "shop's promise is active".into() },
@@ -133,10 +164,10 @@ fn report() -> Report {
         honesty: Honesty {
             degraded: false,
             frames: 1_234_567,
-            p50_ms: 0.05,
-            p99_ms: 0.21,
+            p50_ms: Some(0.05),
+            p99_ms: Some(0.21),
             p99_allowed_ms: 1.0,
-            max_ms: 3.2,
+            max_ms: Some(3.2),
             late_acts: vec![],
             stalls: vec![],
             kernel_drops: 0,

@@ -72,10 +72,10 @@ fn names_that_mean_nothing() {
     check(
         &act("load = [\"nothing\"]"),
         expect![[r#"
-        bad.toml:16:9: no load is named "nothing"
-           |
-        16 | load = ["nothing"]
-           |         ^^^^^^^^^"#]],
+            bad.toml:16:9: no load is named "nothing"; there are none
+               |
+            16 | load = ["nothing"]
+               |         ^^^^^^^^^"#]],
     );
     check(
         &act("step = [{ transfer = { name = \"t\", from = \"shp\", bytes = \"1MB\", deadline = \"5s\" } }]"),
@@ -96,10 +96,10 @@ fn names_that_mean_nothing() {
     check(
         &act("expect = [{ that = \"b:others.l3_bps\", is = 1 }]"),
         expect![[r#"
-        bad.toml:16:20: no act is named "b"
-           |
-        16 | expect = [{ that = "b:others.l3_bps", is = 1 }]
-           |                    ^^^^^^^^^^^^^^^^^"#]],
+            bad.toml:16:20: no act is named "b"; there is a
+               |
+            16 | expect = [{ that = "b:others.l3_bps", is = 1 }]
+               |                    ^^^^^^^^^^^^^^^^^"#]],
     );
     check(
         &act("expect = [{ that = \"others.l3_bps\", is = 1, at_most = 2 }]"),
@@ -185,7 +185,8 @@ fn a_set_value_is_checked_like_a_written_one() {
         .assert_eq(&set("line.up.rate=20"));
     expect!["--set line.sideways=1: unknown field `sideways`, expected `up` or `down`"]
         .assert_eq(&set("line.sideways=1"));
-    expect!["--set line.side.ways=1: the scenario has no `side` there"].assert_eq(&set("line.side.ways=1"));
+    expect!["--set line.side.ways=1: the scenario has no `side` there; there are down, up"]
+        .assert_eq(&set("line.side.ways=1"));
 }
 
 #[test]

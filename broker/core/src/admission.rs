@@ -3,6 +3,7 @@
 use crate::config::TierDef;
 use crate::limits;
 use crate::offer::{Need, Offer, QuoteRequest, Terms, Variant};
+use crate::refusal::{Code, Refusal};
 use crate::state::{Route, State};
 use std::ops::Range;
 use tollway_billing::{ChargeLine, PriceSegment};
@@ -340,7 +341,7 @@ impl Ask<'_> {
     }
 
     /// Highest rate that an empty network would carry; zero below the tier's least.
-    fn most_when_empty(&self) -> BitsPerSecond {
+    pub fn most_when_empty(&self) -> BitsPerSecond {
         let (mut low, mut high) = (0, self.def.rate_max.0);
         while low < high {
             let middle = low + (high - low).div_ceil(2);
@@ -421,27 +422,38 @@ impl Ask<'_> {
 }
 
 /// The window that a request means, or what is wrong with it.
-pub(crate) fn window_of(now: Timestamp, request: &QuoteRequest) -> Result<Window, String> {
+pub(crate) fn window_of(now: Timestamp, request: &QuoteRequest) -> Result<Window, Refusal> {
+    const DAY_MS: u64 = 86_400_000;
+    let refused = |message: String, fix: &str| Err(Refusal::new(Code::OutOfRange, message).fix(fix));
     let from = request.start.map_or(now, |start| start.resolve(now));
     let until = request.end.resolve(now);
     if until <= now {
-        return Err("the end lies in the past".to_owned());
+        return refused(
+            "the end lies in the past".to_owned(),
+            "name a later `end`, or say with `end_in_s` how many seconds from now",
+        );
     }
     if from < now {
-        return Err("the start lies in the past; leave it out to start now".to_owned());
+        return refused("the start lies in the past".to_owned(), "leave `start` out to start now");
     }
     let window = Window::new(from, until);
     if window.is_empty() {
-        return Err("the end must lie after the start".to_owned());
+        return refused(
+            "the end must lie after the start".to_owned(),
+            "name an earlier `start` or a later `end`",
+        );
     }
     if window.len_ms() < limits::WINDOW_MS_MIN {
-        return Err(format!("a window lasts at least {} s", limits::WINDOW_MS_MIN / 1000));
+        let message = format!("a window lasts at least {} s", limits::WINDOW_MS_MIN / 1000);
+        return refused(message, "name an earlier `start` or a later `end`");
     }
     if window.len_ms() > limits::WINDOW_MS_MAX {
-        return Err(format!("a window lasts at most {} days", limits::WINDOW_MS_MAX / 86_400_000));
+        let message = format!("a window lasts at most {} days", limits::WINDOW_MS_MAX / DAY_MS);
+        return refused(message, "ask for a shorter window, and for the rest with a quote of its own");
     }
     if until.ms_since(now) > limits::HORIZON_MS {
-        return Err(format!("a window ends at most {} days ahead", limits::HORIZON_MS / 86_400_000));
+        let message = format!("a window ends at most {} days ahead", limits::HORIZON_MS / DAY_MS);
+        return refused(message, "name an earlier `end`, or ask again when it is nearer");
     }
     Ok(window)
 }

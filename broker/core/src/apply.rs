@@ -8,7 +8,7 @@ use crate::floor;
 use crate::limits;
 use crate::record::{Answered, Configured, Envelope, Fact, Held, Record, Reported};
 use crate::reservation::{LegState, Promise, Reservation};
-use crate::state::{Due, FlowKey, KeyEntry, KeyExpiry, Route, State, TierEntry, Timer};
+use crate::state::{Due, FlowKey, KeyEntry, KeyExpiry, Route, State, Taken, TierEntry, Timer};
 use std::sync::Arc;
 use tollway_billing::AccountId;
 use tollway_model::{Direction, ReservationId, Timestamp};
@@ -33,7 +33,7 @@ pub(crate) fn apply(state: &mut State, envelope: &Envelope) {
         }
         Record::Held(held) => apply_held(state, at, held),
         Record::HoldExpired { reservation }
-        | Record::Confirmed { reservation }
+        | Record::Confirmed { reservation, .. }
         | Record::Started { reservation }
         | Record::FlowsBound { reservation, .. }
         | Record::Settled { reservation, .. } => fold(state, envelope, *reservation),
@@ -42,6 +42,9 @@ pub(crate) fn apply(state: &mut State, envelope: &Envelope) {
             fold(state, envelope, ended.reservation);
         }
         Record::LegRetried { leg, .. } => fold(state, envelope, leg.reservation),
+        Record::LegsTold(told) => {
+            told.legs.iter().for_each(|leg| fold(state, envelope, leg.reservation));
+        }
         Record::Reported(reported) => {
             post(state, envelope);
             apply_reported(state, at, reported);
@@ -85,6 +88,8 @@ fn apply_held(state: &mut State, at: Timestamp, held: &Held) {
     if let Some(quote) = state.quotes.remove(&held.quote) {
         state.count_quote(quote.customer, false);
     }
+    let (customer, until) = (held.customer, at.plus_ms(limits::TAKEN_KEPT_MS));
+    state.taken.insert(held.quote, Taken { customer, reservation: id, until });
     state.open_holds.entry(reservation.customer).or_default().insert(id);
     set_timer(state, held.expires, id, Due::HoldExpires);
     state.reservations.insert(id, reservation);
@@ -140,7 +145,8 @@ fn follow_money(state: &mut State, envelope: &Envelope, reservation: &Reservatio
         | Record::LegRetried { .. }
         | Record::Reported(_)
         | Record::ToppedUp { .. }
-        | Record::Answered(_) => {}
+        | Record::Answered(_)
+        | Record::LegsTold(_) => {}
     }
 }
 
@@ -168,7 +174,8 @@ fn follow_timers(state: &mut State, envelope: &Envelope, reservation: &Reservati
         | Record::Reported(_)
         | Record::Settled { .. }
         | Record::ToppedUp { .. }
-        | Record::Answered(_) => {}
+        | Record::Answered(_)
+        | Record::LegsTold(_) => {}
     }
     clear_timers(state, reservation);
 }

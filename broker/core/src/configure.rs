@@ -13,7 +13,42 @@ use crate::refusal::{Code, Refusal};
 use crate::reservation::Reservation;
 use crate::state::State;
 use std::collections::{BTreeMap, BTreeSet};
-use tollway_model::{AccessId, Amount, CustomerId, Direction, PoolId, Slot, TierId};
+use tollway_model::{AccessId, Amount, CustomerId, Direction, PoolId, ReservationId, Slot, TierId};
+
+/// Reservations that are named in one sentence.
+const NAMED_MAX: usize = 8;
+
+/// One promise, or one wallet, that a wanted configuration would break.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Broken {
+    /// What of the configuration it is, and what stands on it.
+    pub what: String,
+    /// The reservations that stand on it, in order of id.
+    pub users: Vec<ReservationId>,
+}
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.what)?;
+        for (index, id) in self.users.iter().take(NAMED_MAX).enumerate() {
+            write!(f, "{} {id}", if index == 0 { ":" } else { "," })?;
+        }
+        match self.users.len().saturating_sub(NAMED_MAX) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
+/// What a configuration would break if it were submitted now: for whoever names reservations otherwise than the
+/// engine does.
+pub fn broken_by(state: &State, wanted: &ConfigDef) -> Vec<Broken> {
+    let (mut changes, mut broken) = (Vec::new(), Vec::new());
+    diff_pools(state, wanted, &mut changes, &mut broken);
+    diff_accesses(state, wanted, &mut changes, &mut broken);
+    diff_customers(state, wanted, &mut changes, &mut broken);
+    broken
+}
 
 pub(crate) fn decide(state: &State, base: u64, wanted: &ConfigDef) -> Decided {
     let refused = |message: String| Err(Refusal::new(Code::ConfigurationRefused, message));
@@ -30,6 +65,7 @@ pub(crate) fn decide(state: &State, base: u64, wanted: &ConfigDef) -> Decided {
     diff_accesses(state, wanted, &mut changes, &mut broken);
     diff_customers(state, wanted, &mut changes, &mut broken);
     if !broken.is_empty() {
+        let broken: Vec<String> = broken.iter().map(Broken::to_string).collect();
         return refused(format!("would break promises: {}", broken.join("; ")));
     }
     let count = u32::try_from(changes.len()).unwrap_or(u32::MAX);
@@ -130,12 +166,7 @@ fn open(state: &State) -> impl Iterator<Item = &Reservation> {
         .filter(move |r| r.promise.is_live() || !r.settled || state.committed_until(r) > now)
 }
 
-fn names(of: impl Iterator<Item = tollway_model::ReservationId>) -> String {
-    let list: Vec<String> = of.take(8).map(|id| id.to_string()).collect();
-    list.join(", ")
-}
-
-fn diff_pools(state: &State, wanted: &ConfigDef, changes: &mut Vec<Change>, broken: &mut Vec<String>) {
+fn diff_pools(state: &State, wanted: &ConfigDef, changes: &mut Vec<Change>, broken: &mut Vec<Broken>) {
     for (id, def) in &state.config.pools {
         if wanted.pools.iter().any(|p| p.name == def.name) {
             continue;
@@ -144,11 +175,11 @@ fn diff_pools(state: &State, wanted: &ConfigDef, changes: &mut Vec<Change>, brok
             let route = state.routes.get(&r.access);
             route.is_some_and(|route| route.up.contains(id) || route.down.contains(id))
         });
-        let users = names(users.map(|r| r.id));
+        let users: Vec<ReservationId> = users.map(|r| r.id).collect();
         if users.is_empty() {
             changes.push(Change::PoolRemoved(*id));
         } else {
-            broken.push(format!("pool {} is used by {users}", def.name));
+            broken.push(Broken { what: format!("pool {} is removed and in use", def.name), users });
         }
     }
     let mut next = state.config.next_pool;
@@ -183,8 +214,10 @@ fn diff_tiers(state: &State, wanted: &ConfigDef, changes: &mut Vec<Change>) {
     }
 }
 
-fn diff_accesses(state: &State, wanted: &ConfigDef, changes: &mut Vec<Change>, broken: &mut Vec<String>) {
-    let users = |id: AccessId| names(open(state).filter(|r| r.access == id).map(|r| r.id));
+fn diff_accesses(state: &State, wanted: &ConfigDef, changes: &mut Vec<Change>, broken: &mut Vec<Broken>) {
+    let users = |id: AccessId| -> Vec<ReservationId> {
+        open(state).filter(|r| r.access == id).map(|r| r.id).collect()
+    };
     for (id, def) in &state.config.accesses {
         if wanted.accesses.iter().any(|a| a.name == def.name) {
             continue;
@@ -193,7 +226,7 @@ fn diff_accesses(state: &State, wanted: &ConfigDef, changes: &mut Vec<Change>, b
         if users.is_empty() {
             changes.push(Change::AccessRemoved(*id));
         } else {
-            broken.push(format!("access {} is used by {users}", def.name));
+            broken.push(Broken { what: format!("access {} is removed and in use", def.name), users });
         }
     }
     let mut next = state.config.next_access;
@@ -210,20 +243,21 @@ fn diff_accesses(state: &State, wanted: &ConfigDef, changes: &mut Vec<Change>, b
             || before.road != def.road;
         let users = users(id);
         if moved && !users.is_empty() {
-            broken.push(format!("access {} is enforced elsewhere and used by {users}", def.name));
+            let what = format!("access {} is enforced elsewhere and in use", def.name);
+            broken.push(Broken { what, users });
         } else {
             changes.push(Change::Access(id, def.clone()));
         }
     }
 }
 
-fn diff_customers(state: &State, wanted: &ConfigDef, changes: &mut Vec<Change>, broken: &mut Vec<String>) {
-    let users = |id: CustomerId, gone: &dyn Fn(&AccessDef, &Reservation) -> bool| {
+fn diff_customers(state: &State, wanted: &ConfigDef, changes: &mut Vec<Change>, broken: &mut Vec<Broken>) {
+    let users = |id: CustomerId, gone: &dyn Fn(&AccessDef, &Reservation) -> bool| -> Vec<ReservationId> {
         let of = open(state).filter(|r| {
             let access = state.config.accesses.get(&r.access);
             r.customer == id && access.is_some_and(|a| gone(a, r))
         });
-        names(of.map(|r| r.id))
+        of.map(|r| r.id).collect()
     };
     for (id, def) in &state.config.customers {
         if wanted.customers.iter().any(|c| c.name == def.name) {
@@ -233,10 +267,15 @@ fn diff_customers(state: &State, wanted: &ConfigDef, changes: &mut Vec<Change>, 
         let wallet = tollway_billing::AccountId::wallet(*id, def.currency);
         let balance = Amount { micros: state.ledger.balance(wallet), currency: def.currency };
         if !users.is_empty() {
-            broken.push(format!("customer {} has {users}", def.name));
+            broken.push(Broken {
+                what: format!("customer {} is removed and has reservations", def.name),
+                users,
+            });
         } else if balance.micros.0 != 0 {
             // Named again it would be another customer with an empty wallet.
-            broken.push(format!("customer {} has {balance}: keep it, without endpoints", def.name));
+            let what =
+                format!("customer {} is removed and has {balance}: keep it, without endpoints", def.name);
+            broken.push(Broken { what, users });
         } else {
             changes.push(Change::CustomerRemoved(*id));
         }
@@ -256,9 +295,11 @@ fn diff_customers(state: &State, wanted: &ConfigDef, changes: &mut Vec<Change>, 
         let users = users(id, &gone);
         let wallet = tollway_billing::AccountId::wallet(id, before.currency);
         if !users.is_empty() {
-            broken.push(format!("customer {} loses what {users} stand on", def.name));
+            broken.push(Broken { what: format!("customer {} loses what is in use", def.name), users });
         } else if before.currency != def.currency && state.ledger.balance(wallet).0 != 0 {
-            broken.push(format!("customer {} has money in {}", def.name, before.currency));
+            let what =
+                format!("customer {} gets another currency and has money in {}", def.name, before.currency);
+            broken.push(Broken { what, users });
         } else {
             changes.push(Change::Customer(id, def.clone()));
         }

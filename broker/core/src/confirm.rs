@@ -4,6 +4,7 @@ use crate::config::EndpointDef;
 use crate::decide::{Answer, Decided, Decision, own};
 use crate::limits;
 use crate::offer;
+use crate::presence::Presence;
 use crate::quote;
 use crate::record::Record;
 use crate::refusal::{Code, Refusal};
@@ -20,6 +21,7 @@ pub(crate) fn confirm(
     customer: CustomerId,
     id: ReservationId,
     flows: Option<&[Flow]>,
+    presence: &Presence,
 ) -> Decided {
     let reservation = own(state, customer, id)?;
     match reservation.promise {
@@ -43,7 +45,8 @@ pub(crate) fn confirm(
         check_flows(state, reservation, flows)?;
         records.push(Record::FlowsBound { reservation: id, flows: flows.to_vec() });
     }
-    records.push(Record::Confirmed { reservation: id });
+    let missing = presence.missing(state, reservation.access);
+    records.push(Record::Confirmed { reservation: id, missing });
     if now >= reservation.window.from {
         records.push(Record::Started { reservation: id });
     }
@@ -66,18 +69,26 @@ pub(crate) fn bind_flows(state: &State, customer: CustomerId, id: ReservationId,
 fn check_flows(state: &State, reservation: &Reservation, flows: &[Flow]) -> Result<(), Refusal> {
     if flows.len() > limits::FLOWS_MAX {
         let message = format!("a reservation has at most {} flows", limits::FLOWS_MAX);
-        return Err(Refusal::new(Code::OutOfRange, message));
+        let fix =
+            format!("name at most {} flows; without `device.port` one covers all ports", limits::FLOWS_MAX);
+        return Err(Refusal::new(Code::OutOfRange, message).fix(fix));
     }
     let device = Device::of(state, reservation)?;
     for (index, flow) in flows.iter().enumerate() {
         if !flow.is_one_family() {
-            return Err(Refusal::new(Code::OutOfRange, format!("flow {index}: both ends are of one family")));
+            let message = format!("flow {index}: both ends are of one family");
+            let fix = "name device and remote both by IPv4 or both by IPv6 addresses";
+            return Err(Refusal::new(Code::OutOfRange, message).fix(fix));
         }
         if flow.remote_port == 0 || flow.device_port == Some(0) {
-            return Err(Refusal::new(Code::OutOfRange, format!("flow {index}: a port is 1 to 65535")));
+            let message = format!("flow {index}: a port is 1 to 65535");
+            return Err(Refusal::new(Code::OutOfRange, message).fix("use a port from 1 to 65535"));
         }
         if flows[..index].iter().any(|before| before.overlaps(flow)) {
-            return Err(Refusal::new(Code::OutOfRange, format!("flow {index} overlaps an earlier one")));
+            let message = format!("flow {index} overlaps an earlier one");
+            let fix =
+                "leave one of the two out: a flow without `device.port` covers every port of the device";
+            return Err(Refusal::new(Code::OutOfRange, message).fix(fix));
         }
         if let Err(why) = device.check(flow.device) {
             return Err(Refusal::new(Code::EndpointNotAllowed, format!("flow {index}: {why}")));

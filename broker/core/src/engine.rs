@@ -7,12 +7,13 @@ use crate::config::AccessDef;
 use crate::decide::{Answer, Decided, Decision};
 use crate::input::{Command, IdempotencyKey, Input, Output, RequestId};
 use crate::limits;
+use crate::presence::{self, Presence};
 use crate::record::{Answered, Envelope, Fact, MarketMade, Record, Reply};
 use crate::refusal::{Code, Refusal};
 use crate::reservation::{LegState, Reservation};
 use crate::state::State;
 use crate::{cancel, configure, confirm, invariants, quote, report, take, timer, wallet};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use tollway_billing::AccountId;
 use tollway_model::{Amount, CustomerId, ReservationId, Seq, Timestamp};
 use tollway_policy::{PolicyCommand, Report};
@@ -20,6 +21,7 @@ use tollway_policy::{PolicyCommand, Report};
 #[derive(Default)]
 pub struct Engine {
     state: State,
+    presence: Presence,
     records: Vec<Envelope>,
     outputs: VecDeque<Output>,
 }
@@ -59,7 +61,10 @@ impl Engine {
                 }
             }
             Input::AdapterConnected { enforcement_point, connection } => {
-                self.adapter_connected(enforcement_point, connection);
+                self.adapter_connected(now, enforcement_point, connection);
+            }
+            Input::AdapterDisconnected { enforcement_point, connection } => {
+                self.presence.disconnected(&enforcement_point, connection);
             }
             Input::Reports { enforcement_point, number, reports } => {
                 self.reports(now, enforcement_point, number, &reports);
@@ -94,6 +99,11 @@ impl Engine {
 
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// Legs that each enforcement point reported and that nobody wants, since this engine was made.
+    pub fn strays(&self) -> &BTreeMap<String, u64> {
+        self.presence.strays()
     }
 
     /// Everything that must hold between two steps.
@@ -151,7 +161,7 @@ impl Engine {
             Command::Quote(need) => quote::decide(state, now, customer, need),
             Command::Take { offer } => take::decide(state, now, customer, *offer),
             Command::Confirm { reservation, flows } => {
-                confirm::confirm(state, now, customer, *reservation, flows.as_deref())
+                confirm::confirm(state, now, customer, *reservation, flows.as_deref(), &self.presence)
             }
             Command::BindFlows { reservation, flows } => {
                 confirm::bind_flows(state, customer, *reservation, flows)
@@ -234,7 +244,11 @@ impl Engine {
         }
     }
 
-    fn adapter_connected(&mut self, enforcement_point: String, connection: u64) {
+    fn adapter_connected(&mut self, now: Timestamp, enforcement_point: String, connection: u64) {
+        self.presence.connected(&enforcement_point, connection);
+        if let Some(told) = presence::told(&self.state, &enforcement_point) {
+            self.record(now, None, told);
+        }
         let after = self.state.last_seq;
         let of_point = |access: &AccessDef| access.enforcement_point == enforcement_point;
         let mut legs = Vec::new();
@@ -264,6 +278,7 @@ impl Engine {
         if let Some(record) = judged.record {
             self.record(now, None, record);
         }
+        self.presence.count_strays(&enforcement_point, judged.strangers.len());
         for (leg, attempt) in judged.strangers {
             let after = self.state.last_seq;
             let enforcement_point = enforcement_point.clone();
@@ -298,7 +313,8 @@ impl Engine {
             | Record::LegRetried { .. }
             | Record::Settled { .. }
             | Record::ToppedUp { .. }
-            | Record::Answered(_) => Vec::new(),
+            | Record::Answered(_)
+            | Record::LegsTold(_) => Vec::new(),
         };
         self.records.push(envelope);
         for record in endings {
@@ -313,10 +329,10 @@ impl Engine {
         }
     }
 
-    /// Commands to adapters that a record causes.
+    /// Commands to adapters that a record causes. Who is not connected gets everything when it is.
     fn effects(&mut self, envelope: &Envelope) {
         let (id, wants) = match &envelope.record {
-            Record::Confirmed { reservation } | Record::FlowsBound { reservation, .. } => {
+            Record::Confirmed { reservation, .. } | Record::FlowsBound { reservation, .. } => {
                 (*reservation, true)
             }
             Record::LegRetried { leg, .. } => (leg.reservation, true),
@@ -330,10 +346,14 @@ impl Engine {
             | Record::Reported(_)
             | Record::Settled { .. }
             | Record::ToppedUp { .. }
-            | Record::Answered(_) => return,
+            | Record::Answered(_)
+            | Record::LegsTold(_) => return,
         };
         let Some(reservation) = self.state.reservations.get(&id) else { return };
         let Some(access) = self.state.config.accesses.get(&reservation.access) else { return };
+        if !self.presence.is_here(&access.enforcement_point) {
+            return;
+        }
         let command = if wants && reservation.promise.is_confirmed() {
             PolicyCommand::Desire(self.state.desired(reservation, access))
         } else if !wants && reservation.leg.state == LegState::Removing {

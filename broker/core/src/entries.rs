@@ -42,7 +42,8 @@ pub fn entries_of(
         | Record::Started { .. }
         | Record::LegRetried { .. }
         | Record::Settled { .. }
-        | Record::Answered(_) => Vec::new(),
+        | Record::Answered(_)
+        | Record::LegsTold(_) => Vec::new(),
     }
 }
 

@@ -60,6 +60,11 @@ pub enum Input {
         enforcement_point: String,
         connection: u64,
     },
+    /// A connection of an adapter has ended: nothing is told to it any more.
+    AdapterDisconnected {
+        enforcement_point: String,
+        connection: u64,
+    },
     /// A numbered batch of an adapter's reports.
     Reports {
         enforcement_point: String,

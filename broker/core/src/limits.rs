@@ -59,6 +59,9 @@ pub const SETTLE_MS_MAX: u64 = 6 * 3_600_000;
 /// A settled reservation stays known to the engine so long, to answer repeated verbs by name.
 pub const ENDED_KEPT_MS: u64 = 3_600_000;
 
+/// Which reservation a quote became is told so long, to a client that takes it again under another key.
+pub const TAKEN_KEPT_MS: u64 = 3_600_000;
+
 /// Reports in one batch of an adapter.
 pub const REPORTS_PER_BATCH_MAX: usize = 1_000;
 

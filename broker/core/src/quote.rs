@@ -9,7 +9,7 @@ use crate::record::Record;
 use crate::refusal::{Code, Refusal};
 use crate::state::{State, TierEntry};
 use crate::take;
-use tollway_model::{CustomerId, QuoteId, Schedule, TierId, Timestamp, Window};
+use tollway_model::{BitsPerSecond, CustomerId, QuoteId, Schedule, TierId, Timestamp, Window};
 
 pub(crate) fn decide(state: &State, now: Timestamp, customer: CustomerId, request: &QuoteRequest) -> Decided {
     if open_quotes(state, now, customer) >= limits::OPEN_QUOTES_MAX {
@@ -38,7 +38,7 @@ pub(crate) fn make(
     replaces: Option<QuoteId>,
 ) -> Decided {
     may_use(state, customer, request)?;
-    let window = window_of(now, request).map_err(|why| Refusal::new(Code::OutOfRange, why))?;
+    let window = window_of(now, request)?;
     let tiers = tiers_of(state, customer, request)?;
     check_need(&tiers, request.need)?;
     let asks: Vec<Ask<'_>> = tiers.iter().map(|(id, tier)| ask(state, request, *id, tier)).collect();
@@ -112,37 +112,52 @@ fn tiers_of<'a>(
 ) -> Result<Vec<(TierId, &'a TierEntry)>, Refusal> {
     let currency = state.config.customers.get(&customer).map(|def| def.currency);
     let road = state.config.accesses.get(&request.access).and_then(|access| access.road.as_ref());
+    let offered = |tier: &TierEntry| tier.on_sale && tier.def.kind != TierKind::Background;
+    let wanted = |id: TierId| request.tier.is_none_or(|wanted| wanted == id);
     let tiers: Vec<_> = state
         .config
         .tiers
         .iter()
         .filter(|(id, tier)| {
-            let wanted = request.tier.is_none_or(|wanted| wanted == **id);
             let payable = currency == Some(tier.def.tariff.currency);
-            wanted && payable && tier.def.fits(road) && tier.on_sale && tier.def.kind != TierKind::Background
+            wanted(**id) && offered(tier) && payable && tier.def.fits(road)
         })
         .map(|(id, tier)| (*id, tier))
         .collect();
-    if tiers.is_empty() {
-        return Err(Refusal::new(Code::OutOfRange, "no tier that is on sale fits the request"));
+    if !tiers.is_empty() {
+        return Ok(tiers);
     }
-    Ok(tiers)
+    let other = state.config.tiers.iter().find(|(id, tier)| wanted(**id) && offered(tier));
+    Err(match (other, currency) {
+        (Some((_, tier)), Some(currency)) => {
+            let (name, sold) = (&tier.def.name, tier.def.tariff.currency);
+            let message =
+                format!("tier {name} is sold in {sold}, the wallet of this customer has {currency}");
+            Refusal::new(Code::OutOfRange, message)
+                .fix("name a tier that `GET /tiers` shows in the wallet's currency: nothing is converted")
+        }
+        (_, _) => Refusal::new(Code::OutOfRange, "no tier that is on sale fits the request")
+            .fix("name a tier that `GET /tiers` shows as on sale, or leave `tier` out"),
+    })
 }
 
 /// The need lies within what at least one of the tiers sells.
 fn check_need(tiers: &[(TierId, &TierEntry)], need: Need) -> Result<(), Refusal> {
-    let out_of_range = |message: String| Err(Refusal::new(Code::OutOfRange, message));
+    let out_of_range = |message: String, fix: String| Err(Refusal::new(Code::OutOfRange, message).fix(fix));
     match need {
         Need::Rate(rate) => {
             let max = tiers.iter().map(|(_, t)| t.def.rate_max).max().unwrap_or_default();
             let min = tiers.iter().map(|(_, t)| t.def.rate_min).min().unwrap_or_default();
             if rate < min || rate > max || rate.0 > limits::RATE_BPS_MAX || rate.0 == 0 {
-                return out_of_range(format!("a rate is {min} to {max} here, {rate} was asked"));
+                let fix = format!("ask for a `rate_bps` of {} to {}", min.0, max.0.min(limits::RATE_BPS_MAX));
+                return out_of_range(format!("a rate is {min} to {max} here, {rate} was asked"), fix);
             }
         }
         Need::Bytes(bytes) => {
             if bytes == 0 || bytes > limits::BYTES_MAX {
-                return out_of_range(format!("a transfer has 1 to {} bytes", limits::BYTES_MAX));
+                let message = format!("a transfer has 1 to {} bytes, {bytes} were asked", limits::BYTES_MAX);
+                let fix = format!("say in `bytes` how many are to be sent, 1 to {}", limits::BYTES_MAX);
+                return out_of_range(message, fix);
             }
         }
     }
@@ -158,20 +173,31 @@ fn refuse(
     offers: &[Offer],
 ) -> Refusal {
     let feasible = ask.is_some_and(|ask| ask.is_feasible_when_empty(window, need));
-    let (code, message) = if feasible {
-        let lack = match need {
-            Need::Rate(rate) => ask.and_then(|ask| ask.lack(&Schedule::constant(window, rate))),
-            Need::Bytes(_) => None,
-        };
-        (Code::CapacityExhausted, exhausted(state, lack.as_ref(), window))
-    } else {
-        let message = match need {
-            Need::Rate(_) => "no pool of this access ever sells that rate",
-            Need::Bytes(_) => "even with nothing else sold, these bytes do not fit before the deadline",
-        };
-        (Code::DeadlineInfeasible, message.to_owned())
+    let refusal = match need {
+        Need::Rate(rate) if feasible => {
+            let lack = ask.and_then(|ask| ask.lack(&Schedule::constant(window, rate)));
+            Refusal::new(Code::CapacityExhausted, exhausted(state, lack.as_ref(), window))
+        }
+        Need::Bytes(_) if feasible => Refusal::new(Code::CapacityExhausted, exhausted(state, None, window)),
+        Need::Rate(rate) => never_sold(ask, rate, offers),
+        Need::Bytes(_) => {
+            let message = "even with nothing else sold, these bytes do not fit before the deadline";
+            Refusal::new(Code::DeadlineInfeasible, message)
+        }
     };
-    Refusal { code, message, quote: Some(quote), offers: offers.to_vec(), missing: None }
+    Refusal { quote: Some(quote), offers: offers.to_vec(), ..refusal }
+}
+
+/// No other time helps, so it is not called exhausted: a lower rate does.
+fn never_sold(ask: Option<&Ask<'_>>, rate: BitsPerSecond, offers: &[Offer]) -> Refusal {
+    let most = ask.map_or(BitsPerSecond::ZERO, Ask::most_when_empty);
+    let message = format!("this access never sells {rate}: the most is {most}, with nothing else sold");
+    let fix = match (most.0, offers.is_empty()) {
+        (0, _) => "use another access or tier: this one sells nothing".to_owned(),
+        (most, true) => format!("ask for a `rate_bps` of at most {most}"),
+        (most, false) => format!("take one of `offers`, or ask for a `rate_bps` of at most {most}"),
+    };
+    Refusal::new(Code::DeadlineInfeasible, message).fix(fix)
 }
 
 /// In words: which pool, what is free, when it frees.

@@ -160,6 +160,9 @@ pub struct UsageFact {
     /// False for a reading out of its place (a slot gone by, or not come yet): it only meters.
     #[n(10)]
     pub is_placed: bool,
+    /// Since when its promise is counted, when slots before it had no reading.
+    #[n(11)]
+    pub covers_from: Option<Timestamp>,
     /// Owed time in which the leg was accepted by a peer that never says more; in `kept_ms` only if the terms
     /// charge it.
     #[n(12)]
@@ -180,6 +183,15 @@ pub struct Reported {
     pub number: u64,
     #[n(2)]
     pub facts: Vec<Fact>,
+}
+
+/// An agent connected and is told of legs that no enforcement point can have heard of before.
+#[derive(Clone, PartialEq, Eq, Encode, Decode, Debug)]
+pub struct LegsTold {
+    #[n(0)]
+    pub enforcement_point: String,
+    #[n(1)]
+    pub legs: Vec<LegId>,
 }
 
 /// An answer stored under its key, in the same append as its effect.
@@ -243,6 +255,9 @@ pub enum Record {
     Confirmed {
         #[n(0)]
         reservation: ReservationId,
+        /// The enforcement point, when no agent of it was connected: then nobody was told of the leg.
+        #[n(1)]
+        missing: Option<String>,
     },
     #[n(7)]
     FlowsBound {
@@ -292,6 +307,8 @@ pub enum Record {
     },
     #[n(14)]
     Answered(#[n(0)] Answered),
+    #[n(15)]
+    LegsTold(#[n(0)] LegsTold),
 }
 
 impl Record {
@@ -315,11 +332,12 @@ impl Record {
             Record::Settled { .. } => (12, "settled"),
             Record::ToppedUp { .. } => (13, "topped_up"),
             Record::Answered(_) => (14, "answered"),
+            Record::LegsTold(_) => (15, "legs_told"),
         }
     }
 
     /// Highest kind this build can read.
-    pub const KIND_MAX: u16 = 14;
+    pub const KIND_MAX: u16 = 15;
 }
 
 /// A record in its place.

@@ -2,7 +2,7 @@
 
 use crate::offer::Offer;
 use minicbor::{Decode, Encode};
-use tollway_model::{Amount, QuoteId};
+use tollway_model::{Amount, QuoteId, ReservationId};
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Debug)]
 #[cbor(index_only)]
@@ -104,7 +104,7 @@ impl Code {
     /// The way out, for `how_to_fix`.
     pub const fn how_to_fix(self) -> &'static str {
         match self {
-            Code::CapacityExhausted => "take one of `offers`, or ask again for another time or rate",
+            Code::CapacityExhausted => "take one of `offers`, or ask again for another time or a lower rate",
             Code::DeadlineInfeasible => "take one of `offers`: a later deadline or fewer bytes",
             Code::QuoteExpired => "ask for a new quote and take an offer of it within its validity",
             Code::InsufficientFunds => "have the wallet topped up, or take a cheaper offer",
@@ -158,10 +158,58 @@ pub struct Refusal {
     /// What is missing, for `InsufficientFunds`.
     #[n(4)]
     pub missing: Option<Amount>,
+    /// Where the code's own way out does not fit. Apart, since most refusals have none.
+    #[n(5)]
+    pub advice: Option<Box<Advice>>,
+}
+
+/// The way out of one refusal.
+#[derive(Clone, PartialEq, Eq, Encode, Decode, Debug)]
+pub struct Advice {
+    #[n(0)]
+    pub how_to_fix: String,
+    /// The reservation that it is about, where the request named none: the shell writes its public id.
+    #[n(1)]
+    pub reservation: Option<ReservationId>,
 }
 
 impl Refusal {
     pub fn new(code: Code, message: impl Into<String>) -> Refusal {
-        Refusal { code, message: message.into(), quote: None, offers: Vec::new(), missing: None }
+        Refusal {
+            code,
+            message: message.into(),
+            quote: None,
+            offers: Vec::new(),
+            missing: None,
+            advice: None,
+        }
+    }
+
+    /// With a better way out than the code's own.
+    pub fn fix(self, how: impl Into<String>) -> Refusal {
+        self.advise(how, None)
+    }
+
+    /// As [`Refusal::fix`], about a reservation that the request did not name.
+    pub fn fix_about(self, how: impl Into<String>, reservation: ReservationId) -> Refusal {
+        self.advise(how, Some(reservation))
+    }
+
+    fn advise(self, how: impl Into<String>, reservation: Option<ReservationId>) -> Refusal {
+        Refusal { advice: Some(Box::new(Advice { how_to_fix: how.into(), reservation })), ..self }
+    }
+
+    /// The reservation that it is about, where the request named none.
+    pub fn reservation(&self) -> Option<ReservationId> {
+        self.advice.as_ref().and_then(|advice| advice.reservation)
+    }
+
+    /// The way out of this very refusal.
+    pub fn way_out(&self) -> &str {
+        match &self.advice {
+            Some(advice) => &advice.how_to_fix,
+            None if self.offers.is_empty() => self.code.how_to_fix_without_offers(),
+            None => self.code.how_to_fix(),
+        }
     }
 }

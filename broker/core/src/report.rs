@@ -14,17 +14,17 @@ use tollway_policy::{PolicyReport, Report};
 pub(crate) struct Judged {
     /// Absent when the batch was taken before.
     pub record: Option<Record>,
-    /// Legs that the enforcement point holds and nobody wants: it is told to release them.
-    pub strangers: Vec<(LegId, u32)>,
+    /// Legs that the enforcement point holds and nobody wants, with their attempts: it is told to release them.
+    pub strangers: BTreeMap<LegId, u32>,
 }
 
 pub(crate) fn decide(state: &State, now: Timestamp, point: &str, number: u64, reports: &[Report]) -> Judged {
     if number <= state.last_batch(point) {
-        return Judged { record: None, strangers: Vec::new() };
+        return Judged { record: None, strangers: BTreeMap::new() };
     }
     let mut scratch: BTreeMap<ReservationId, Reservation> = BTreeMap::new();
     let mut facts = Vec::with_capacity(reports.len());
-    let mut strangers = Vec::new();
+    let mut strangers = BTreeMap::new();
     let mut sessions = learnt::Judge::new(state, point);
     let mut ports = floor::Judge::new(state, now, point);
     for report in reports {
@@ -46,9 +46,7 @@ pub(crate) fn decide(state: &State, now: Timestamp, point: &str, number: u64, re
             Entry::Vacant(free) => match known_leg(state, now, point, leg) {
                 Some(reservation) => free.insert(reservation.clone()),
                 None => {
-                    if let Report::Leg { attempt, report: PolicyReport::Active { .. }, .. } = report {
-                        strangers.push((leg, *attempt));
-                    }
+                    note_stranger(&mut strangers, leg, report);
                     continue;
                 }
             },
@@ -56,6 +54,10 @@ pub(crate) fn decide(state: &State, now: Timestamp, point: &str, number: u64, re
         if let Some(fact) = judge(state, now, reservation, report) {
             reservation.fold_fact(now, &fact);
             facts.push(fact);
+        }
+        let is_over = !reservation.promise.is_live() && reservation.leg.state == LegState::Absent;
+        if is_over {
+            note_stranger(&mut strangers, leg, report);
         }
     }
     let reported = Reported { enforcement_point: point.to_owned(), number, facts };
@@ -76,6 +78,28 @@ pub(crate) fn withdrawn(state: &State, reported: &Reported) -> Vec<Record> {
         }
     }
     ended.into_values().collect()
+}
+
+/// Whether a report says that a leg lives which is over here, or that it is gone.
+fn note_stranger(strangers: &mut BTreeMap<LegId, u32>, leg: LegId, report: &Report) {
+    match report {
+        Report::Leg { attempt, report, .. } => match report {
+            PolicyReport::Accepted | PolicyReport::Active { .. } | PolicyReport::Unconfirmed { .. } => {
+                strangers.insert(leg, *attempt);
+            }
+            PolicyReport::Removed { .. } => {
+                strangers.remove(&leg);
+            }
+            PolicyReport::Refused { .. } | PolicyReport::Lost { .. } | PolicyReport::Withdrawn { .. } => {}
+        },
+        Report::Usage(reading) if reading.last => {
+            strangers.remove(&leg);
+        }
+        Report::Usage(reading) => {
+            strangers.insert(leg, reading.attempt);
+        }
+        Report::Port(_) | Report::Session(_) => {}
+    }
 }
 
 /// The reservation of a leg that this enforcement point may speak about. One that the record of this very

@@ -3,6 +3,7 @@
 //! engine and the projections, so that what is read is what was decided.
 
 use crate::config::AccessDef;
+pub use crate::leg::{Leg, LegState, Reach};
 use crate::limits;
 use crate::offer::{Offer, Terms, Variant};
 use crate::record::{Ended, Fact, Held, Record, UsageFact};
@@ -41,6 +42,9 @@ impl EndReason {
     }
 }
 
+/// How a promise ends that no enforcement point made so: the code that the end's detail begins with.
+pub const NOT_INSTALLED: &str = "NOT_INSTALLED";
+
 #[derive(Clone, Copy, PartialEq, Eq, Encode, Decode, Debug)]
 pub enum Promise {
     #[n(0)]
@@ -78,66 +82,6 @@ impl Promise {
     pub const fn is_confirmed(self) -> bool {
         matches!(self, Promise::Booked | Promise::Running)
     }
-}
-
-#[derive(Clone, PartialEq, Eq, Encode, Decode, Debug)]
-pub enum LegState {
-    #[n(0)]
-    Absent,
-    #[n(1)]
-    Sent,
-    #[n(2)]
-    Accepted,
-    #[n(3)]
-    Active,
-    #[n(4)]
-    Removing,
-    /// Was active and is not.
-    #[n(5)]
-    Lost,
-    /// The device said no; it is asked again until the tier's grace is over.
-    #[n(6)]
-    Refused,
-    /// Accepted by a peer that never says whether it is in force: the most that will be known.
-    #[n(7)]
-    Unconfirmed,
-}
-
-impl LegState {
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            LegState::Absent => "absent",
-            LegState::Sent => "sent",
-            LegState::Accepted => "accepted",
-            LegState::Active => "active",
-            LegState::Removing => "removing",
-            LegState::Lost => "lost",
-            LegState::Refused => "refused",
-            LegState::Unconfirmed => "unconfirmed",
-        }
-    }
-
-    /// In force, as far as anyone will ever say.
-    pub const fn is_in_force(&self) -> bool {
-        matches!(self, LegState::Active | LegState::Unconfirmed)
-    }
-}
-
-#[derive(Clone, PartialEq, Eq, Encode, Decode, Debug)]
-pub struct Leg {
-    #[n(0)]
-    pub state: LegState,
-    #[n(1)]
-    pub attempt: u32,
-    /// Since when it is in this state.
-    #[n(2)]
-    pub since: Timestamp,
-    /// Why, for `Lost` and `Refused`.
-    #[n(3)]
-    pub reason: Option<String>,
-    /// Was in force, or unconfirmed where a peer never says more.
-    #[n(4)]
-    pub was_active: bool,
 }
 
 /// Where the meter stands.
@@ -233,6 +177,9 @@ pub struct Reservation {
     pub created: Timestamp,
     #[n(19)]
     pub variant: Variant,
+    /// Why it ended, in more than a word.
+    #[n(20)]
+    pub end_detail: Option<String>,
     /// Whose line it is, where the access is a family.
     #[n(21)]
     pub subscriber: Option<SubscriberRef>,
@@ -256,7 +203,7 @@ impl Reservation {
             line: offer.charge_line(),
             total: offer.total,
             promise: Promise::Held { expires: held.expires },
-            leg: Leg { state: LegState::Absent, attempt: 0, since: at, reason: None, was_active: false },
+            leg: Leg { state: LegState::Absent, attempt: 0, since: at, reason: None, reach: Reach::Unheard },
             flows: Vec::new(),
             meter: Meter {
                 incarnation: 0,
@@ -278,6 +225,7 @@ impl Reservation {
             settled: false,
             created: at,
             variant: offer.variant,
+            end_detail: None,
             subscriber: offer.subscriber,
         }
     }
@@ -301,7 +249,7 @@ impl Reservation {
         if self.settled {
             return false;
         }
-        self.meter.last_seen || (self.leg.state == LegState::Absent && !self.leg.was_active)
+        self.meter.last_seen || (self.leg.state == LegState::Absent && !self.leg.was_active())
     }
 
     /// Most that the charge line may come to: what it has posted and what is still held.
@@ -317,7 +265,7 @@ impl Reservation {
 
     /// How long after a refusal the leg is asked for again.
     pub(crate) fn retry_ms(&self) -> u64 {
-        if self.leg.was_active { limits::LEG_RETRY_LATER_MS } else { limits::LEG_RETRY_MS }
+        if self.leg.was_active() { limits::LEG_RETRY_LATER_MS } else { limits::LEG_RETRY_MS }
     }
 
     /// How long the enforcement point has from then on.
@@ -380,6 +328,7 @@ impl Reservation {
             posted: Micros::ZERO,
             covered_until: self.meter.covered_until,
             is_placed: false,
+            covers_from: None,
             unconfirmed_ms: 0,
         };
         let happened = now.plus_ms(limits::CLOCK_TOLERANCE_MS);
@@ -398,12 +347,12 @@ impl Reservation {
         let reading = &metered.reading;
         let same_slot = reading.slot == self.meter.slot;
         let segment = self.line.segment_at(in_slot.from).filter(|_| !in_slot.is_empty());
+        // Since the last reading, when slots were missed.
+        let missed = Some(self.meter.covered_until).filter(|from| !same_slot && *from < in_slot.from);
         let promised = if same_slot {
             self.schedule.bytes_in(in_slot).saturating_sub(self.meter.slot_charged_bytes)
         } else {
-            // Since the last reading, when slots were missed.
-            let from = self.meter.covered_until.min(in_slot.from);
-            self.schedule.bytes_in(Window::new(from, in_slot.until))
+            self.schedule.bytes_in(Window::new(missed.unwrap_or(in_slot.from), in_slot.until))
         };
         let kept_before = if same_slot { self.meter.slot_kept_ms } else { 0 };
         let owed = segment.map_or(0, |_| in_slot.len_ms().saturating_sub(kept_before));
@@ -425,6 +374,7 @@ impl Reservation {
             posted: self.line.preview(index, kept, charged_bytes, self.cap()),
             covered_until: self.meter.covered_until.max(in_slot.until),
             is_placed: true,
+            covers_from: missed,
             unconfirmed_ms: unconfirmed,
             ..metered
         }
@@ -437,24 +387,36 @@ impl Reservation {
                 self.end(at, EndReason::Expired);
                 self.settle(self.money.held);
             }
-            Record::Confirmed { .. } => {
+            Record::Confirmed { missing, .. } => {
                 self.promise = Promise::Booked;
                 self.send(at);
+                if let Some(point) = missing {
+                    self.leg.reach = Reach::Untold;
+                    self.leg.reason =
+                        Some(clip(&format!("no agent for enforcement point {point} is connected")));
+                }
+            }
+            Record::LegsTold(_) if self.leg.reach == Reach::Untold => {
+                self.leg.reach = Reach::Unheard;
+                self.set_leg(at, LegState::Sent, None);
             }
             Record::FlowsBound { flows, .. } => {
                 self.flows.clone_from(flows);
                 self.meter.seen = false;
                 if self.promise.is_confirmed() {
                     self.leg.attempt += 1;
-                    if !matches!(self.leg.state, LegState::Active | LegState::Unconfirmed | LegState::Lost) {
-                        self.set_leg(at, LegState::Sent, None);
+                    if !(self.leg.state.is_in_force() || self.leg.state == LegState::Lost) {
+                        let reason = self.leg.reason.take();
+                        self.set_leg(at, LegState::Sent, reason);
                     }
                 }
             }
             Record::Started { .. } => self.promise = Promise::Running,
             Record::LegRetried { attempt, .. } => {
                 self.leg.attempt = *attempt;
-                self.set_leg(at, LegState::Sent, None);
+                // Until it answers again, what it said last is what is known.
+                let reason = self.leg.reason.take();
+                self.set_leg(at, LegState::Sent, reason);
             }
             Record::Ended(ended) => self.fold_ended(at, ended),
             Record::Settled { voided, .. } => self.settle(*voided),
@@ -464,7 +426,8 @@ impl Reservation {
             | Record::Held(_)
             | Record::Reported(_)
             | Record::ToppedUp { .. }
-            | Record::Answered(_) => {}
+            | Record::Answered(_)
+            | Record::LegsTold(_) => {}
         }
     }
 
@@ -479,14 +442,30 @@ impl Reservation {
 
     fn fold_ended(&mut self, at: Timestamp, ended: &Ended) {
         self.end(at, ended.reason);
+        self.end_detail.clone_from(&ended.detail);
         self.money.posted.0 += ended.fee.0;
         self.money.held.0 -= ended.fee.0;
-        if !matches!(self.leg.state, LegState::Absent) {
+        if self.leg.reach == Reach::Untold {
+            // Nobody has it, so nobody will say that it is gone.
+            let reason = self.leg.reason.take();
+            self.set_leg(at, LegState::Absent, reason);
+        } else if self.leg.state != LegState::Absent {
             self.set_leg(at, LegState::Removing, None);
         }
     }
 
     fn fold_report(&mut self, at: Timestamp, report: &PolicyReport) {
+        self.leg.reached(match report {
+            PolicyReport::Accepted => Reach::Accepted,
+            PolicyReport::Active { .. } | PolicyReport::Unconfirmed { .. } if self.is_wanted() => {
+                Reach::Active
+            }
+            PolicyReport::Active { .. } | PolicyReport::Unconfirmed { .. } => Reach::Accepted,
+            PolicyReport::Refused { .. }
+            | PolicyReport::Removed { .. }
+            | PolicyReport::Lost { .. }
+            | PolicyReport::Withdrawn { .. } => Reach::Unheard,
+        });
         let removing = self.leg.state == LegState::Removing;
         match report {
             PolicyReport::Removed { .. } if removing => self.set_leg(at, LegState::Absent, None),
@@ -528,6 +507,7 @@ impl Reservation {
     }
 
     fn fold_usage(&mut self, usage: &UsageFact) {
+        self.leg.reached(Reach::Accepted);
         let reading = &usage.reading;
         let meter = &mut self.meter;
         if reading.incarnation != meter.incarnation {
@@ -565,12 +545,16 @@ impl Reservation {
     }
 
     fn in_force(&mut self, since: Timestamp, state: LegState) {
-        self.leg.was_active = true;
         if self.leg.state != state {
             // Nothing was promised for the time in which it was not in force.
             self.meter.covered_until = self.meter.covered_until.max(since);
             self.set_leg(since, state, None);
         }
+    }
+
+    /// Whether the enforcement point should have it.
+    fn is_wanted(&self) -> bool {
+        !matches!(self.leg.state, LegState::Removing | LegState::Absent)
     }
 
     fn send(&mut self, at: Timestamp) {

@@ -138,6 +138,15 @@ impl Due {
     }
 }
 
+/// What became of a quote that was taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Taken {
+    pub customer: CustomerId,
+    pub reservation: ReservationId,
+    /// Told until then to whoever takes it again.
+    pub until: Timestamp,
+}
+
 /// Where an answered key points.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct KeyEntry {
@@ -194,6 +203,7 @@ pub struct State {
     pub(crate) routes: BTreeMap<AccessId, Route>,
     pub(crate) quotes: BTreeMap<QuoteId, Quote>,
     pub(crate) quotes_of: BTreeMap<CustomerId, usize>,
+    pub(crate) taken: BTreeMap<QuoteId, Taken>,
     pub(crate) next_quote: u64,
     pub(crate) reservations: BTreeMap<ReservationId, Reservation>,
     pub(crate) next_reservation: u64,
@@ -377,6 +387,9 @@ impl State {
             let (id, customer) = (*id, quote.customer);
             self.quotes.remove(&id);
             self.count_quote(customer, false);
+        }
+        while self.taken.first_key_value().is_some_and(|(_, taken)| taken.until <= at) {
+            self.taken.pop_first();
         }
         while self.forget.front().is_some_and(|(due, _)| *due <= at) {
             if let Some((_, id)) = self.forget.pop_front() {

@@ -11,7 +11,7 @@ use crate::refusal::{Code, Refusal};
 use crate::state::State;
 use tollway_billing::AccountId;
 use tollway_billing::ledger::Error;
-use tollway_model::{Amount, CustomerId, OfferId, ReservationId, Timestamp};
+use tollway_model::{Amount, CustomerId, OfferId, QuoteId, ReservationId, Timestamp};
 
 /// Why an offer of bytes is refused although its quote is valid.
 pub(crate) const TOO_LATE: &str = "too much of the window has passed: what is left does not carry the bytes";
@@ -21,7 +21,7 @@ pub(crate) fn decide(state: &State, now: Timestamp, customer: CustomerId, id: Of
         .quotes
         .get(&id.quote)
         .filter(|quote| quote.customer == customer)
-        .ok_or_else(|| Refusal::new(Code::QuoteExpired, "the quote is over, was taken, or never was"))?;
+        .ok_or_else(|| no_quote(state, customer, id.quote))?;
     let offer = quote
         .offers
         .iter()
@@ -48,6 +48,18 @@ pub(crate) fn decide(state: &State, now: Timestamp, customer: CustomerId, id: Of
     let expires = now.plus_ms(limits::HOLD_LIFE_MS).min(offer.window.until);
     let held = Held { reservation, customer, quote: id.quote, offer: offer.clone(), expires };
     Ok(Decision { records: vec![Record::Held(held)], answer: Answer::Reservation(reservation) })
+}
+
+/// Of its own quote a customer is told what became of it; of all others, nothing.
+fn no_quote(state: &State, customer: CustomerId, quote: QuoteId) -> Refusal {
+    match state.taken.get(&quote).filter(|taken| taken.customer == customer) {
+        Some(taken) => {
+            let message = "an offer of this quote was taken already: a quote is taken once";
+            let fix = "read that reservation, or ask for a new quote to hold another one";
+            Refusal::new(Code::QuoteExpired, message).fix_about(fix, taken.reservation)
+        }
+        None => Refusal::new(Code::QuoteExpired, "the quote is over, or never was"),
+    }
 }
 
 /// `Some` when capacity went since the quote: a refusal with fresh offers for the same request, in a quote
@@ -79,8 +91,8 @@ fn no_longer_fits(
                 Some(Record::Quoted(quote)) => (quote.id, quote.offers.clone()),
                 Some(_) | None => return Some(Ok(Decision { records, answer })),
             };
-            let refusal =
-                Refusal { code: Code::CapacityExhausted, message, quote: Some(id), offers, missing: None };
+            let refusal = Refusal::new(Code::CapacityExhausted, message);
+            let refusal = Refusal { quote: Some(id), offers, ..refusal };
             Ok(Decision { records, answer: Answer::Counter(refusal, id) })
         }
         Err(_) => Err(Refusal::new(Code::CapacityExhausted, message)),

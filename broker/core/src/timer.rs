@@ -2,7 +2,7 @@
 
 use crate::limits;
 use crate::record::{Ended, Record};
-use crate::reservation::{EndReason, LegState, Promise, Reservation};
+use crate::reservation::{EndReason, LegState, NOT_INSTALLED, Promise, Reach, Reservation};
 use crate::state::{Due, State, Timer};
 use tollway_model::{Micros, Timestamp};
 
@@ -25,8 +25,8 @@ pub(crate) fn decide(state: &State, due: Timestamp, timer: Timer) -> Vec<Record>
             let is_refused = reservation.leg.state == LegState::Refused && is_this_refusal;
             if !reservation.promise.is_confirmed() || !is_refused {
                 Vec::new()
-            } else if !reservation.leg.was_active && due >= grace_surely_over(reservation) {
-                vec![ended(reservation, EndReason::Terminated)]
+            } else if !reservation.leg.was_active() && due >= grace_surely_over(reservation) {
+                vec![not_installed(state, reservation)]
             } else {
                 let attempt = reservation.leg.attempt + 1;
                 vec![Record::LegRetried { leg: reservation.leg_id(), attempt }]
@@ -36,14 +36,17 @@ pub(crate) fn decide(state: &State, due: Timestamp, timer: Timer) -> Vec<Record>
             // An enforcement point that accepted the leg follows its schedule by itself. That nothing was
             // heard of it since may be our own absence, which ends no promise.
             let is_accepted = matches!(reservation.leg.state, LegState::Accepted | LegState::Unconfirmed);
-            if reservation.promise.is_confirmed() && !reservation.leg.was_active && !is_accepted {
-                vec![ended(reservation, EndReason::Terminated)]
+            if reservation.promise.is_confirmed() && !reservation.leg.was_active() && !is_accepted {
+                vec![not_installed(state, reservation)]
             } else {
                 Vec::new()
             }
         }
         Due::Ends => match reservation.promise {
-            Promise::Booked | Promise::Running => vec![ended(reservation, EndReason::Completed)],
+            Promise::Booked | Promise::Running if reservation.leg.was_surely_never_in_force() => {
+                vec![not_installed(state, reservation)]
+            }
+            Promise::Booked | Promise::Running => vec![completed(reservation)],
             Promise::Held { .. } => vec![Record::HoldExpired { reservation: id }],
             Promise::Ended { .. } => Vec::new(),
         },
@@ -63,7 +66,28 @@ fn grace_surely_over(reservation: &Reservation) -> Timestamp {
     confirmed_last.plus_ms(reservation.start_grace_ms())
 }
 
-fn ended(reservation: &Reservation, reason: EndReason) -> Record {
+fn completed(reservation: &Reservation) -> Record {
     let detail = reservation.leg.reason.clone();
+    ended(reservation, EndReason::Completed, detail)
+}
+
+/// The end of a promise that could not be kept, with what is known of why.
+fn not_installed(state: &State, reservation: &Reservation) -> Record {
+    let access = state.config.accesses.get(&reservation.access);
+    let point = access.map_or("of the access", |access| access.enforcement_point.as_str());
+    let leg = &reservation.leg;
+    let why = match leg.reach {
+        Reach::Untold => format!("no agent for enforcement point {point} was connected"),
+        Reach::Unheard | Reach::Accepted | Reach::Active => match (&leg.state, &leg.reason) {
+            (LegState::Lost, Some(reason)) => format!("enforcement point {point} lost it: {reason}"),
+            // Asked again after a refusal, that one is the last that was heard.
+            (_, Some(reason)) => format!("enforcement point {point} refused: {reason}"),
+            (_, None) => format!("enforcement point {point} did not answer"),
+        },
+    };
+    ended(reservation, EndReason::Terminated, Some(format!("{NOT_INSTALLED}: {why}")))
+}
+
+fn ended(reservation: &Reservation, reason: EndReason, detail: Option<String>) -> Record {
     Record::Ended(Ended { reservation: reservation.id, reason, fee: Micros::ZERO, detail })
 }

@@ -10,7 +10,7 @@ use tollway_core::config::{
 };
 use tollway_core::offer::{Need, Offer, Quote, QuoteRequest, Terms, Variant, When};
 use tollway_core::record::{
-    Answered, Configured, Deficit, DeficitRun, Ended, Fact, FloorFact, Held, MarketMade, Reported,
+    Answered, Configured, Deficit, DeficitRun, Ended, Fact, FloorFact, Held, LegsTold, MarketMade, Reported,
     SessionFact, UsageFact,
 };
 use tollway_core::reservation::{EndReason, LegState};
@@ -177,6 +177,7 @@ fn usage() -> UsageFact {
         posted: Micros(45),
         covered_until: T,
         is_placed: true,
+        covers_from: None,
         unconfirmed_ms: 0,
     }
 }
@@ -202,6 +203,12 @@ fn floor_reported() -> Reported {
     let (floor, measured) = (BitsPerSecond(19_400_000), BitsPerSecond(19_399_000));
     let judged = Some(FloorFact { floor, measured, is_kept: false });
     Reported { enforcement_point: "router1".into(), number: 13, facts: vec![Fact::Port(port(), judged)] }
+}
+
+/// As a reading is written since it says which slots before it had none.
+fn missed_reported() -> Reported {
+    let missed = UsageFact { covers_from: Some(Timestamp(T.0 - 15_000)), ..usage() };
+    Reported { enforcement_point: "router1".into(), number: 14, facts: vec![Fact::Usage(missed)] }
 }
 
 fn reported() -> Reported {
@@ -249,12 +256,15 @@ fn records() -> Vec<Record> {
         expires: T.plus_ms(120_000),
     };
     let reservation = Reservation::open(T, &held);
+    let mut untold = reservation.clone();
+    untold.fold(T, &Record::Confirmed { reservation: id, missing: Some("router1".into()) });
     let refusal = Refusal {
         code: Code::InsufficientFunds,
         message: "0.5 EUR is missing".into(),
         quote: Some(QuoteId(3)),
         offers: vec![offer()],
         missing: Some(Amount::new(500_000, Currency::EUR)),
+        advice: None,
     };
     let answered = |reply: Reply| {
         Record::Answered(Answered {
@@ -272,7 +282,7 @@ fn records() -> Vec<Record> {
         Record::Quoted(quote.clone()),
         Record::Held(held),
         Record::HoldExpired { reservation: id },
-        Record::Confirmed { reservation: id },
+        Record::Confirmed { reservation: id, missing: None },
         Record::FlowsBound { reservation: id, flows: vec![flow()] },
         Record::Started { reservation: id },
         Record::LegRetried { leg: LEG, attempt: 3 },
@@ -291,6 +301,10 @@ fn records() -> Vec<Record> {
         answered(Reply::Refused(refusal)),
         answered(Reply::ToppedUp { customer: CustomerId(1), balance: Amount::new(5, Currency::EUR) }),
         answered(Reply::Configured { revision: 2, changes: 3, deficits: Vec::new() }),
+        Record::LegsTold(LegsTold { enforcement_point: "router1".into(), legs: vec![LEG] }),
+        Record::Confirmed { reservation: id, missing: Some("router1".into()) },
+        Record::Reported(missed_reported()),
+        answered(Reply::Reservation(Box::new(untold))),
         Record::Configured(configured_roads()),
         answered(Reply::Reservation(Box::new(reservation_on_a_line()))),
         Record::Reported(reported_by_a_gateway()),

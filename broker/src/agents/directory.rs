@@ -1,7 +1,7 @@
 //! What is known of each agent, for the metrics and the NOC.
 
 use super::wire::{Hello, Port};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tollway_model::Timestamp;
@@ -37,6 +37,11 @@ impl AgentDirectory {
         self.lock().values().cloned().collect()
     }
 
+    /// Names of those whose stream is open.
+    pub fn connected_points(&self) -> BTreeSet<String> {
+        self.lock().values().filter(|agent| agent.connected).map(|agent| agent.name.clone()).collect()
+    }
+
     pub(super) fn connected(&self, hello: &Hello) {
         let status = AgentStatus {
             name: hello.agent.clone(),
@@ -66,7 +71,8 @@ impl AgentDirectory {
         status.clock_offset_ms = offset;
         drop(agents);
         if is_off && !was_off {
-            tracing::warn!(agent, offset_ms = offset, "an agent's clock is off: its evidence is marked");
+            let offset_s = crate::clock::seconds(offset);
+            tracing::warn!(agent, offset_s, "an agent's clock is off: its evidence is marked");
         }
     }
 

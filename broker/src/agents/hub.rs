@@ -140,7 +140,7 @@ impl Hub {
                 self.send(&enforcement_point, None, Told::Ack { now, number });
             }
             Output::DesiredSet { enforcement_point, connection, legs, sessions, acked, .. } => {
-                self.welcome(now, &enforcement_point, connection);
+                self.welcome(&enforcement_point, connection);
                 let set = Told::Set { now, legs, sessions, acked };
                 self.send(&enforcement_point, Some(connection), set);
             }
@@ -163,10 +163,10 @@ impl Hub {
         }
     }
 
-    fn welcome(&self, now: Timestamp, agent: &str, number: u64) {
+    fn welcome(&self, agent: &str, number: u64) {
         if let Some(connection) = self.lock().get_mut(agent).filter(|c| c.number == number) {
             connection.welcomed = true;
-            tracing::info!(agent, at = now.0, "agent connected");
+            tracing::info!(agent, "agent connected");
         }
     }
 

@@ -2,17 +2,17 @@
 
 use super::hub::{Hub, Outbound, QUEUE_MESSAGES_MAX};
 use super::wire;
-use crate::auth::{KeyKind, Keys};
+use crate::auth::{KeyKind, Keys, Strangers};
 use crate::driver::handle::{Handle, Unavailable};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tollway_core::Input;
 use tollway_proto::AGENT_PROTOCOL_VERSION;
 use tollway_proto::agent_v1::agent_link_server::{AgentLink, AgentLinkServer};
 use tollway_proto::agent_v1::{FromAgent, ToAgent, from_agent};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 /// An agent says who it is as the first thing; one that does not within this time is no agent.
 const HELLO_WAIT: Duration = Duration::from_secs(10);
@@ -29,11 +29,12 @@ pub struct Service {
     hub: Arc<Hub>,
     handle: Handle,
     keys: Arc<Keys>,
+    strangers: Arc<Strangers>,
 }
 
 impl Service {
     pub fn new(hub: Arc<Hub>, handle: Handle, keys: Arc<Keys>) -> Service {
-        Service { hub, handle, keys }
+        Service { hub, handle, keys, strangers: Arc::default() }
     }
 
     /// As a tonic service.
@@ -44,14 +45,20 @@ impl Service {
     /// The enforcement point whose key the caller has.
     fn authenticate(&self, request: &Request<Streaming<FromAgent>>) -> Result<String, Status> {
         let header = request.metadata().get("authorization").map(|value| value.as_encoded_bytes());
-        let key =
-            self.keys.authenticate(header).map_err(|error| Status::unauthenticated(error.to_string()))?;
-        match &key.kind {
-            KeyKind::Agent { enforcement_point } => Ok(enforcement_point.clone()),
-            KeyKind::Customer { .. } | KeyKind::Noc => {
-                Err(Status::permission_denied("this key is not an agent's"))
+        let status = match self.keys.authenticate(header).map(|key| &key.kind) {
+            Ok(KeyKind::Agent { enforcement_point }) => return Ok(enforcement_point.clone()),
+            Ok(KeyKind::Customer { .. } | KeyKind::Noc) => {
+                Status::permission_denied("this key is not an agent's")
             }
+            Err(error) => Status::unauthenticated(error.to_string()),
+        };
+        let peer = request.remote_addr();
+        if peer.is_none_or(|peer| self.strangers.is_news(peer.ip(), Instant::now())) {
+            let peer = peer.map_or_else(|| "?".to_owned(), |peer| peer.to_string());
+            let why = status.message();
+            tracing::warn!(%peer, why, "an agent is not let in: compare its token with the [[key]] tables");
         }
+        Err(status)
     }
 
     async fn session(
@@ -78,6 +85,9 @@ impl Service {
             why = &mut evicted => Err(why.unwrap_or_else(|_| Status::aborted("the connection was dropped"))),
         };
         self.hub.unregister(&agent, connection);
+        // What is sold from now on is told to nobody here. A broker that is stopping need not know.
+        let gone = Input::AdapterDisconnected { enforcement_point: agent, connection };
+        let _ = self.handle.report(connection, gone).await;
         ended
     }
 
@@ -163,13 +173,31 @@ impl AgentLink for Service {
         let service = self.clone();
         tokio::spawn(async move {
             let last = out.clone();
-            if let Err(status) = service.session(&expected, inbound, out).await {
-                tracing::warn!(agent = %expected, code = ?status.code(), why = status.message(), "an agent's link ended");
+            let ended = service.session(&expected, inbound, out).await;
+            say_end(&expected, ended.as_ref().err());
+            if let Err(status) = ended {
                 // It may be gone; then nobody needs the last word.
                 let _ = tokio::time::timeout(LAST_WORD_WAIT, last.send(Err(status))).await;
             }
         });
         Ok(Response::new(ReceiverStream::new(outbound)))
+    }
+}
+
+/// How a link ended. That an agent stops, or that a line breaks, is no trouble of ours: it comes again by itself.
+/// What the broker itself ended for a reason that it told before is none either.
+fn say_end(agent: &str, why: Option<&Status>) {
+    let by_transport = |status: &Status| std::error::Error::source(status).is_some();
+    match why {
+        None => tracing::info!(agent, "agent disconnected"),
+        Some(status)
+            if by_transport(status) || matches!(status.code(), Code::Unavailable | Code::Cancelled) =>
+        {
+            tracing::info!(agent, why = status.message(), "agent disconnected");
+        }
+        Some(status) => {
+            tracing::warn!(agent, code = ?status.code(), why = status.message(), "an agent's link ended");
+        }
     }
 }
 

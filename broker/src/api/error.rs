@@ -120,6 +120,7 @@ impl Invalid {
 pub struct Refused {
     pub code: Code,
     pub message: String,
+    pub how_to_fix: String,
     pub quote_id: Option<String>,
     pub offers: Vec<OfferView>,
 }
@@ -148,9 +149,14 @@ impl ApiError {
         let offers = quote.map_or_else(Vec::new, |id| {
             refusal.offers.iter().map(|offer| offer_view(names, id, offer)).collect()
         });
+        let message = match refusal.reservation() {
+            Some(id) => format!("{}: reservation {}", refusal.message, names.ids.reservation(id)),
+            None => refusal.message.clone(),
+        };
         ApiError::Refusal(Box::new(Refused {
             code: refusal.code,
-            message: refusal.message.clone(),
+            message,
+            how_to_fix: refusal.way_out().to_owned(),
             quote_id: quote.map(|id| names.ids.quote(id)),
             offers,
         }))
@@ -160,6 +166,7 @@ impl ApiError {
     pub fn refused_plain(refusal: Refusal) -> ApiError {
         ApiError::Refusal(Box::new(Refused {
             code: refusal.code,
+            how_to_fix: refusal.way_out().to_owned(),
             message: refusal.message,
             quote_id: None,
             offers: Vec::new(),
@@ -213,13 +220,16 @@ impl From<store::Error> for ApiError {
     }
 }
 
-/// An error with all its causes on one line.
+/// An error with all its causes on one line; a cause that only says again what stands there is left out.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
         source = cause.source();
     }
     text
@@ -299,11 +309,7 @@ fn body(error: ApiError) -> ErrorBody {
             status,
             code: refused.code.as_str().to_owned(),
             message: clipped(&refused.message),
-            how_to_fix: if refused.offers.is_empty() {
-                refused.code.how_to_fix_without_offers().to_owned()
-            } else {
-                refused.code.how_to_fix().to_owned()
-            },
+            how_to_fix: refused.how_to_fix,
             request_id: String::new(),
             offers: refused.offers,
             quote_id: refused.quote_id,
@@ -341,6 +347,16 @@ mod tests {
             let body = response.extensions().get::<Pending>().unwrap().take().unwrap();
             assert_eq!(body.code, if status == 503 { "UNAVAILABLE" } else { "INTERNAL" });
         }
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{0}")]
+        struct Said(&'static str, #[source] Option<Box<Said>>);
+        let said = |text, cause: Option<Said>| Said(text, cause.map(Box::new));
+        let full = said("no space", Some(said("database: (13) is full", Some(said("(13) is full", None)))));
+        assert_eq!(chain(&full), "no space: database: (13) is full");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::api::limits::{KEY_CHARS_MAX, READINGS_DEFAULT, READINGS_MAX};
 use crate::api::no_reservation;
 use crate::api::wire::page_in::{PageQuery, places};
 use crate::auth::KeyKind;
+use crate::parser_words::{Form, plain};
 use crate::store::Place;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
@@ -58,10 +59,9 @@ impl FromRequestParts<ApiState> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, api: &ApiState) -> Result<Caller, ApiError> {
         let header = parts.headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
-        let key = api
-            .keys()
-            .authenticate(header)
-            .map_err(|error| Invalid::new(EdgeCode::Unauthenticated, error.to_string()))?;
+        let key = api.keys().authenticate(header).map_err(|error| {
+            Invalid::new(EdgeCode::Unauthenticated, error.to_string()).fix(error.how_to_fix())
+        })?;
         tracing::Span::current().record("key", key.name.as_str());
         match &key.kind {
             KeyKind::Noc => Ok(Caller::Noc(Noc { actor: key.name.clone() })),
@@ -132,7 +132,7 @@ impl FromRequestParts<ApiState> for Visible {
         let caller = Caller::from_request_parts(parts, api).await?;
         let PathText(text) = PathText::from_request_parts(parts, api).await?;
         let id = api.ids().parse_reservation(&text).ok_or_else(no_reservation)?;
-        tracing::Span::current().record("reservation", tracing::field::display(id));
+        tracing::Span::current().record("reservation", text.as_str());
         let found = api.reader().reservation(id).await?.ok_or_else(no_reservation)?;
         match caller.sees() {
             Some(customer) if customer != found.customer => Err(no_reservation()),
@@ -295,5 +295,5 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     // "Failed to …: need.rate.rate_bps: invalid type: …": the path and what is wrong there come second.
     let text = rejection.to_string();
     let what = text.split_once(": ").map_or(text.as_str(), |(_, what)| what);
-    Err(Invalid::field("body", what).into())
+    Err(Invalid::field("body", plain(Form::Json, what)).into())
 }

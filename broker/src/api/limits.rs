@@ -44,3 +44,6 @@ pub const END_IN_S_MAX: u64 = 3_153_600_000;
 /// Largest single top-up, in micro-units: ten million currency units. Keeps sums of any plausible number of
 /// them inside the ledger's 64 bits.
 pub const TOP_UP_MICROS_MAX: i64 = 10_000_000_000_000;
+
+/// Accesses that readiness names of an enforcement point that is away; the rest is counted.
+pub const ACCESSES_NAMED_MAX: usize = 8;

@@ -37,7 +37,7 @@ pub async fn take(
     let key = key.bind(customer.id, "take", 0, &encoded(&offer));
     let reply = api.submit(Lane::Reserve, &customer, key, Command::Take { offer }).await?;
     if let Reply::Reservation(reservation) = &reply {
-        tracing::Span::current().record("reservation", tracing::field::display(reservation.id));
+        tracing::Span::current().record("reservation", api.ids().reservation(reservation.id));
     }
     answer(&api, StatusCode::CREATED, &reply)
 }
@@ -146,7 +146,7 @@ pub async fn list(
 /// The number of a public id; what this market did not write does not exist.
 pub(super) fn parse_id(api: &ApiState, text: &str) -> Result<ReservationId, ApiError> {
     let id = api.ids().parse_reservation(text).ok_or_else(no_reservation)?;
-    tracing::Span::current().record("reservation", tracing::field::display(id));
+    tracing::Span::current().record("reservation", text);
     Ok(id)
 }
 

@@ -21,10 +21,15 @@ pub(crate) enum Verb {
                       SIGTERM and SIGINT stop it gracefully. RUST_LOG sets what is logged (default: info).")]
     Serve(Serve),
     /// Check a configuration file and start nothing.
-    #[command(after_help = "Example:\n  tollway check-config broker.toml")]
+    #[command(after_help = "Example:\n  tollway check-config broker.toml --data /var/lib/tollway\n\n\
+                      With --data it also says what a start with the file would change in that market, and what \
+                      would refuse it. It only reads; the broker may run.")]
     CheckConfig {
         /// The configuration.
         file: PathBuf,
+        /// The data directory of the market that it is for.
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
     },
     /// Look after the journal.
     Journal {

@@ -1,10 +1,13 @@
 //! `tollway check-config`.
 
-use super::Failure;
-use crate::config;
+use super::{Failure, runtime};
+use crate::clock::{Kernel, Source};
+use crate::config::{self, Settings};
+use crate::driver::preview;
 use std::path::Path;
+use tollway_model::Timestamp;
 
-pub(super) fn run(file: &Path) -> Result<(), Failure> {
+pub(super) fn run(file: &Path, data: Option<&Path>) -> Result<(), Failure> {
     let settings = config::load(file).map_err(Failure::usage)?;
     let def = &settings.def;
     println!(
@@ -24,6 +27,31 @@ pub(super) fn run(file: &Path) -> Result<(), Failure> {
             gx.node.peers.len(),
             gx.machine.apns.len(),
             gx.table.len()
+        );
+    }
+    match data {
+        Some(data) => against(data, settings),
+        None => Ok(()),
+    }
+}
+
+/// What a start with this file would do to the market in a directory.
+fn against(data: &Path, settings: Settings) -> Result<(), Failure> {
+    let now = Timestamp(Kernel.read().wall_us / 1_000);
+    let preview = runtime()?.block_on(preview(data, &settings.market, settings.def, now))?;
+    let data = data.display();
+    match preview.changes.as_slice() {
+        [] => println!("{data}: a start would change nothing; revision {} is in force.", preview.revision),
+        changes => {
+            println!("{data}: a start would make revision {} of {}:", preview.revision + 1, changes.len())
+        }
+    }
+    for change in &preview.changes {
+        println!("  {change}");
+    }
+    for deficit in &preview.deficits {
+        println!(
+            "  more is sold than would be on sale, nothing more would be sold there: a deficit {deficit}"
         );
     }
     Ok(())

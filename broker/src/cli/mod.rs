@@ -66,6 +66,21 @@ impl From<crate::store::Error> for Failure {
     }
 }
 
+impl From<crate::driver::Error> for Failure {
+    fn from(error: crate::driver::Error) -> Failure {
+        use crate::driver::Error;
+        match error {
+            Error::Store(error) => error.into(),
+            error @ (Error::Refused(_)
+            | Error::OtherMarket { .. }
+            | Error::Key(crate::public_id::Error::Missing { .. })) => Failure::usage(error),
+            error @ (Error::Clock(_) | Error::Key(_) | Error::Poison(_)) => {
+                Failure { exit: Exit::Failed, why: error.into() }
+            }
+        }
+    }
+}
+
 /// Entry of the binary. The lab is dispatched before any thread starts, since it enters a user namespace.
 pub fn main() -> ExitCode {
     let args = match Args::try_parse() {
@@ -80,7 +95,7 @@ pub fn main() -> ExitCode {
     let done = match args.verb {
         Verb::Lab { verb: LabVerb::Run(run) } => return lab::run(run),
         Verb::Serve(serve) => serve::run(&serve),
-        Verb::CheckConfig { file } => check::run(&file),
+        Verb::CheckConfig { file, data } => check::run(&file, data.as_deref()),
         Verb::Journal { verb: JournalVerb::Verify { data } } => journal::verify(&data),
         Verb::RebuildProjections { data } => journal::rebuild(&data),
         Verb::Noc { verb: NocVerb::Wallet { verb: WalletVerb::TopUp(top_up) } } => noc::top_up(&top_up),
@@ -92,7 +107,7 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => Exit::Ok.into(),
         Err(Failure { exit, why }) => {
-            eprintln!("tollway: {why:#}");
+            eprintln!("tollway: {}", crate::api::error::chain(why.as_ref()));
             exit.into()
         }
     }

@@ -3,7 +3,7 @@
 use super::args::{Output, Peers, TopUp, TopUps, WalletRead};
 use super::{Failure, runtime};
 use crate::auth::{sha256_hex, token_sha256};
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Method, Request, Uri, header};
@@ -18,6 +18,9 @@ use std::time::Duration;
 /// Environment variable that holds a NOC key.
 const KEY_VARIABLE: &str = "TOLLWAY_NOC_KEY";
 
+/// Before the token in what `noc key new` prints.
+const TOKEN_LABEL: &str = "token:";
+
 /// How long the broker may take.
 const ANSWER_WAIT: Duration = Duration::from_secs(30);
 
@@ -29,7 +32,7 @@ const TOKEN_BYTES: usize = 32;
 
 pub(super) fn new_key() -> Result<(), Failure> {
     let token = random_hex(TOKEN_BYTES)?;
-    println!("token:  {token}");
+    println!("{TOKEN_LABEL}  {token}");
     println!("config: sha256 = \"{}\"", sha256_hex(&token_sha256(&token)));
     Ok(())
 }
@@ -266,11 +269,17 @@ fn noc_key(file: Option<&Path>) -> anyhow::Result<String> {
         None => std::env::var(KEY_VARIABLE)
             .map_err(|_| anyhow!("no NOC key: set {KEY_VARIABLE} or name a file with --key-file"))?,
     };
-    let key = text.trim().to_owned();
-    if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        bail!("the NOC key is empty or not plain text");
-    }
-    Ok(key)
+    let from = file.map_or_else(|| KEY_VARIABLE.to_owned(), |file| file.display().to_string());
+    token_in(&text).map(str::to_owned).ok_or_else(|| {
+        anyhow!("{from} holds no key\n  mend: write the token alone into it, or all that `tollway noc key new` printed")
+    })
+}
+
+/// The token alone, or that of what `noc key new` printed.
+fn token_in(text: &str) -> Option<&str> {
+    let labelled = text.lines().find_map(|line| line.trim().strip_prefix(TOKEN_LABEL));
+    let token = labelled.unwrap_or(text).trim();
+    (!token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic())).then_some(token)
 }
 
 /// Millionths of a decimal amount; exact or refused.
@@ -310,6 +319,21 @@ fn random_hex(bytes: usize) -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_file_holds_a_token_or_what_was_printed_with_it() {
+        let printed = "token:  abc123\nconfig: sha256 = \"00\"\n";
+        for (text, want) in [
+            ("abc123\n", Some("abc123")),
+            (printed, Some("abc123")),
+            ("", None),
+            ("token:\nconfig: sha256 = \"00\"\n", None),
+            ("config: sha256 = \"00\"", None),
+            ("two words", None),
+        ] {
+            assert_eq!(token_in(text), want, "{text:?}");
+        }
+    }
 
     #[test]
     fn amounts_are_exact_or_refused() {

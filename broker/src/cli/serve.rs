@@ -1,7 +1,7 @@
 //! `tollway serve`.
 
 use super::args::Serve;
-use super::{Exit, Failure, runtime};
+use super::{Failure, runtime};
 use crate::agents::{CONNECTIONS_MAX as AGENT_CONNECTIONS_MAX, Service, incoming};
 use crate::api::limits::CONNECTIONS_MAX;
 use crate::api::server::Bounds;
@@ -13,18 +13,21 @@ use crate::driver::{self, Options, Started, Stopped, poison};
 use crate::gx::capture::{self, Capture};
 use crate::gx::{self, Gateways};
 use crate::listen;
-use crate::public_id;
-use crate::store::SqliteStore;
+use crate::store::{self, DATABASE_FILE, SqliteStore};
 use crate::telemetry::logging;
 use anyhow::{Context, anyhow};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+/// Connections that the kernel keeps for us until they are accepted.
+const BACKLOG: u32 = 1_024;
 
 /// How long a stop waits for requests under way.
 const REQUESTS_WAIT: Duration = Duration::from_secs(5);
@@ -37,7 +40,21 @@ pub(super) fn run(args: &Serve) -> Result<(), Failure> {
     logging::start().map_err(Failure::usage)?;
     let settings = config::load(&args.config).map_err(Failure::usage)?;
     poison::install_hook(&args.data);
-    runtime()?.block_on(serve(args, settings))
+    runtime()?.block_on(serve(args, settings)).map_err(|failure| in_words(&args.data, failure))
+}
+
+/// A full disk, whatever was being done when it was found: the reader can make room and nothing else.
+fn in_words(data: &Path, failure: Failure) -> Failure {
+    let is_full = failure.why.chain().any(|cause| {
+        let by_store = cause.downcast_ref::<store::Error>();
+        let by_system = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        matches!(by_store, Some(store::Error::Full { .. })) || by_system == Some(ErrorKind::StorageFull)
+    });
+    if !is_full {
+        return failure;
+    }
+    let why = anyhow::anyhow!("no space left in {}: make room, then start again", data.display());
+    Failure { exit: failure.exit, why }
 }
 
 async fn serve(args: &Serve, settings: Settings) -> Result<(), Failure> {
@@ -51,12 +68,9 @@ async fn serve(args: &Serve, settings: Settings) -> Result<(), Failure> {
         accept_clock: args.accept_clock,
         new_market_key: args.new_market_key,
     };
-    let mut store = SqliteStore::open(&args.data).await?;
-    if let Some(obeyed) = args.epoch_above {
-        store.lead_above(obeyed).await?;
-    }
-    let started = driver::start_on(&args.data, store, options).await.map_err(failure)?;
-    let ports = match Ports::open(settings.serve).await {
+    let (ports, store) = open(args, settings.serve).await?;
+    let started = driver::start_on(&args.data, store, options).await?;
+    let ports = match ports.listen() {
         Ok(ports) => ports,
         Err(error) => {
             stop_driver(started).await?;
@@ -121,6 +135,22 @@ async fn serve_gateways(
     Ok(Some(served.context("cannot serve gateways")?))
 }
 
+/// Ports and store. A directory that holds no market yet is not touched before the ports are ours; in one that does,
+/// another broker that has it is a better reason than that the ports are taken too.
+async fn open(args: &Serve, serve: config::Serve) -> Result<(Bound, SqliteStore), Failure> {
+    let is_new = !args.data.join(DATABASE_FILE).exists();
+    let early = if is_new { Some(Bound::bind(serve)?) } else { None };
+    let mut store = SqliteStore::open(&args.data).await?;
+    let bound = match early {
+        Some(bound) => bound,
+        None => Bound::bind(serve)?,
+    };
+    if let Some(obeyed) = args.epoch_above {
+        store.lead_above(obeyed).await?;
+    }
+    Ok((bound, store))
+}
+
 /// Until a signal comes or the driver ends by itself; then in order: no new requests, those under way, the
 /// driver's last commit, the agents' streams.
 async fn wait(
@@ -167,31 +197,39 @@ fn stopped(ended: Stopped) -> Result<(), Failure> {
     }
 }
 
-fn failure(error: driver::Error) -> Failure {
-    match error {
-        driver::Error::Store(error) => error.into(),
-        error @ (driver::Error::Refused(_)
-        | driver::Error::OtherMarket { .. }
-        | driver::Error::Key(public_id::Error::Missing { .. })) => Failure::usage(error),
-        error @ (driver::Error::Clock(_) | driver::Error::Key(_) | driver::Error::Poison(_)) => {
-            Failure { exit: Exit::Failed, why: error.into() }
-        }
-    }
-}
-
 struct Ports {
     http: TcpListener,
     grpc: TcpListener,
 }
 
-impl Ports {
-    async fn open(serve: config::Serve) -> anyhow::Result<Ports> {
-        Ok(Ports { http: bind("http", serve.http).await?, grpc: bind("grpc", serve.grpc).await? })
+/// Ports that are ours and refuse connections until the broker is ready to answer them.
+struct Bound {
+    http: TcpSocket,
+    grpc: TcpSocket,
+}
+
+impl Bound {
+    fn bind(serve: config::Serve) -> anyhow::Result<Bound> {
+        Ok(Bound { http: bind("http", serve.http)?, grpc: bind("grpc", serve.grpc)? })
+    }
+
+    fn listen(self) -> anyhow::Result<Ports> {
+        let listen = |socket: TcpSocket, what: &str| {
+            socket.listen(BACKLOG).with_context(|| format!("cannot listen on {what}"))
+        };
+        Ok(Ports { http: listen(self.http, "http")?, grpc: listen(self.grpc, "grpc")? })
     }
 }
 
-async fn bind(what: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {what} = {address}"))
+fn bind(what: &str, address: SocketAddr) -> anyhow::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    let bound = socket.and_then(|socket| {
+        // As every listener does: a port whose last connections still linger can be taken again.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok(socket)
+    });
+    bound.with_context(|| format!("cannot listen on {what} = {address}"))
 }
 
 /// One line on standard output, for whoever started us and waits.

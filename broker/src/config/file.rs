@@ -5,24 +5,16 @@ use toml::Spanned;
 
 pub(super) type Text = Spanned<String>;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+/// Read table by table in `shape.rs`.
 pub(super) struct File {
     pub(super) market: Market,
     pub(super) serve: Serve,
-    #[serde(default)]
     pub(super) pool: Vec<Pool>,
-    #[serde(default)]
     pub(super) tariff: Vec<Tariff>,
-    #[serde(default)]
     pub(super) tier: Vec<Tier>,
-    #[serde(default)]
     pub(super) access: Vec<Access>,
-    #[serde(default)]
     pub(super) customer: Vec<Customer>,
-    #[serde(default)]
     pub(super) key: Vec<Spanned<Key>>,
-    #[serde(default)]
     pub(super) gx: Option<Gx>,
 }
 

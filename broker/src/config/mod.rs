@@ -5,6 +5,8 @@ mod check;
 mod file;
 mod gx;
 mod problem;
+pub mod promises;
+mod shape;
 
 pub use gx::Gx;
 pub use problem::{Error, Problem};
@@ -58,7 +60,6 @@ pub fn parse(name: &str, text: &str) -> Result<Settings, Error> {
 }
 
 fn checked(name: &str, text: &str, dir: Option<&Path>) -> Result<Settings, Error> {
-    let file =
-        toml::from_str(text).map_err(|error| Error::Invalid(vec![problem::of_toml(name, text, &error)]))?;
+    let file = shape::read(name, text).map_err(Error::Form)?;
     check::settings(name, text, file, dir).map_err(Error::Invalid)
 }

@@ -1,5 +1,6 @@
 //! Problems of a configuration file, written for the person who mends it.
 
+use crate::parser_words::{Form, plain};
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -31,6 +32,12 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The text, its keys, its types. Values are compared only in a file whose form is in order.
+    #[error(
+        "{}\n(of each table only its first problem is told; values are looked at when the form is in order)",
+        joined(.0)
+    )]
+    Form(Vec<Problem>),
     #[error("{}", joined(.0))]
     Invalid(Vec<Problem>),
 }
@@ -42,9 +49,35 @@ fn joined(problems: &[Problem]) -> String {
 
 /// What the parser found: the syntax, an unknown key, a missing key, a value of the wrong type.
 pub(super) fn of_toml(file: &str, text: &str, error: &toml::de::Error) -> Problem {
-    let what = error.message().trim().replace('\n', ", ");
+    let span = error.span().unwrap_or(0..0);
+    if let Some(value) = bare_value(text, span.start) {
+        let what = format!("{value} is neither a number nor a text in quotes");
+        let how = "write a plain number without a unit, which the key's name says (`slot_s = 5` are 5 s), or a text in \
+                   double quotes";
+        return at(file, text, span, what, how);
+    }
+    of_parser(file, text, span, error.message())
+}
+
+/// What a parser said, in words.
+pub(super) fn of_parser(file: &str, text: &str, span: Range<usize>, message: &str) -> Problem {
+    let what = message.trim().replace('\n', ", ");
     let how_to_mend = mend(&what);
-    at(file, text, error.span().unwrap_or(0..0), what, how_to_mend)
+    at(file, text, span, plain(Form::Toml, &what), how_to_mend)
+}
+
+/// The value at a place, when somebody wrote a word or a number with a unit where TOML wants quotes.
+fn bare_value(text: &str, offset: usize) -> Option<&str> {
+    let offset = (0..=offset.min(text.len())).rev().find(|at| text.is_char_boundary(*at))?;
+    let begin = text[..offset].rfind('\n').map_or(0, |at| at + 1);
+    let line = text[begin..].lines().next()?;
+    let (_, value) = line.split_once('=')?;
+    let value = value.split('#').next()?.trim();
+    let is_bare = !value.is_empty()
+        && !matches!(value, "true" | "false")
+        && value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | '%' | ' '))
+        && value.contains(|c: char| c.is_ascii_alphabetic() || c == '%');
+    is_bare.then_some(value)
 }
 
 pub(super) fn at(
@@ -101,7 +134,8 @@ fn mend(what: &str) -> String {
         return "keep one of the two".to_owned();
     }
     if what.contains("invalid type") || what.contains("invalid value") {
-        return "write a value of the expected type; rates and shares are plain integers".to_owned();
+        return "write a value as it is expected; rates, shares and times are whole numbers without a unit"
+            .to_owned();
     }
     "mend the TOML at this place".to_owned()
 }

@@ -63,7 +63,9 @@ fn without_request(input: &Input) -> Input {
         Input::Configure { request, .. } | Input::Client { request, .. } | Input::TopUp { request, .. } => {
             *request = RequestId(0);
         }
-        Input::AdapterConnected { connection, .. } => *connection = 0,
+        Input::AdapterConnected { connection, .. } | Input::AdapterDisconnected { connection, .. } => {
+            *connection = 0;
+        }
         Input::MakeMarket { .. } | Input::Reports { .. } | Input::Tick => {}
     }
     plain

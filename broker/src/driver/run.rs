@@ -6,9 +6,11 @@ use super::poison;
 use super::snapshot::Snapshot;
 use super::writer::Writer;
 use crate::agents::Hub;
-use crate::clock::{Clock, Health};
+use crate::clock::{Clock, Health, seconds};
 use crate::store::{BATCH_RECORDS_MAX, Error, Reader};
+use crate::telemetry::legs::LegWatch;
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
@@ -54,6 +56,7 @@ pub(super) struct Driver {
     pub(super) clock: Clock,
     pub(super) lanes: Lanes,
     pub(super) hub: Arc<Hub>,
+    pub(super) legs: LegWatch,
     pub(super) waiting: HashMap<RequestId, Waiting>,
     /// Newest connection of each agent that this engine has answered; reports of others are not taken.
     pub(super) connected: HashMap<String, u64>,
@@ -92,6 +95,7 @@ impl Driver {
             match woken {
                 Woken::Appended(Ok(last)) => {
                     self.gate.committed(last);
+                    self.legs.committed();
                     self.dirty = true;
                     self.take_snapshot();
                 }
@@ -170,7 +174,8 @@ impl Driver {
                 *newest = connection.max(*newest);
                 *newest == connection
             }
-            Input::Reports { enforcement_point, .. } => {
+            Input::AdapterDisconnected { enforcement_point, .. }
+            | Input::Reports { enforcement_point, .. } => {
                 self.connected.get(enforcement_point) == Some(&connection)
             }
             Input::MakeMarket { .. }
@@ -193,6 +198,7 @@ impl Driver {
     fn begin_append(&mut self, in_flight: &mut Option<InFlight>) {
         if in_flight.is_none() && self.gate.waiting() > 0 {
             let batch = self.gate.next_batch(BATCH_RECORDS_MAX);
+            self.legs.look(self.engine.state(), &batch);
             *in_flight = Some(self.writer.append(batch));
         }
     }
@@ -265,9 +271,12 @@ impl Driver {
         }
         self.dirty = false;
         let now = self.now();
-        let before = self.snapshot.borrow().config.clone();
+        let before = self.snapshot.borrow().clone();
         let (error_ms, epoch) = (self.clock.error_ms(), self.hub.epoch());
         self.draft = Snapshot::take(&self.engine, Some(&before), now, error_ms, epoch);
+        if let Some(draft) = &mut self.draft {
+            draft.gauges.leg_counts = self.legs.counts().clone();
+        }
         self.snapshot_at = Instant::now();
     }
 
@@ -279,7 +288,8 @@ impl Driver {
             Health::Distrusted { error_ms } => (Some(error_ms), Some(error_ms)),
         };
         if let (Some(error_ms), false) = (alarm, self.alarmed) {
-            tracing::warn!(error_ms, "the wall clock stepped away from the engine's");
+            let away_s = seconds(error_ms);
+            tracing::warn!(away_s, "the wall clock stepped away from the engine's");
         }
         self.alarmed = alarm.is_some();
         if distrusted.is_some() != self.distrusted.is_some() {
@@ -310,8 +320,8 @@ impl Driver {
         if !error.may_pass() {
             return Err(error);
         }
-        let reason = format!("the store takes no records: {}", crate::api::error::chain(&error));
-        tracing::warn!("{reason}; agents go on enforcing, waiting for the store");
+        let (reason, trouble) = stall(&error, self.reader.dir());
+        tracing::warn!("{trouble}; agents go on enforcing, waiting for the store");
         self.readiness.send_replace(vec![reason.clone()]);
         self.forget(&reason);
         let mut wait_ms = RETRY_MS_MIN;
@@ -342,6 +352,7 @@ impl Driver {
             self.answer(request, Err(stalled(reason.to_owned())));
         }
         self.draft = None;
+        self.legs.dropped();
         self.connected.clear();
         self.gate = Gate::new(self.gate.durable());
         *self.engine = Engine::new();
@@ -393,6 +404,7 @@ fn admits(input: &Input) -> bool {
         Input::MakeMarket { .. }
         | Input::TopUp { .. }
         | Input::AdapterConnected { .. }
+        | Input::AdapterDisconnected { .. }
         | Input::Reports { .. }
         | Input::Tick => false,
     }
@@ -426,14 +438,26 @@ fn refuse(job: Job, reason: &str) {
     }
 }
 
+/// Why the store is waited for: to customers, and to whoever can mend it.
+fn stall(error: &Error, dir: &Path) -> (String, String) {
+    let what = "the store takes no records";
+    if let Error::Full { .. } = error {
+        let trouble = format!("no space left in {}: make room, it goes on by itself", dir.display());
+        return (format!("{what}: storage is full"), trouble);
+    }
+    let trouble = format!("{what} in {}: {}", dir.display(), crate::api::error::chain(error));
+    (what.to_owned(), trouble)
+}
+
 fn stalled(reason: String) -> Unavailable {
     Unavailable::Stalled { reason, retry_after_s: STALLED_RETRY_S }
 }
 
 fn clock_reason(error_ms: i64) -> String {
     format!(
-        "the wall clock is {error_ms} ms away from the broker's: nothing new is admitted until it is right \
-         again or a restart accepts it"
+        "the wall clock is {} s away from the broker's: nothing new is admitted until it is right \
+         again or a restart accepts it",
+        seconds(error_ms)
     )
 }
 

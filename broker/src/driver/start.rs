@@ -8,13 +8,16 @@ use super::snapshot::Snapshot;
 use super::writer::{Writer, load};
 use crate::agents::Hub;
 use crate::clock::{Behind, Clock, Source};
+use crate::config::promises;
 use crate::public_id::PublicIds;
 use crate::store::{BATCH_RECORDS_MAX, Loaded, Reader, SqliteStore, Store};
+use crate::telemetry::legs::LegWatch;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tollway_core::{ConfigDef, Engine, Input, Output, Reply, RequestId};
+use tollway_core::configure::broken_by;
+use tollway_core::{ConfigDef, Engine, Input, Output, Refusal, Reply, RequestId, State};
 use tollway_model::SlotLength;
 
 /// The request number of the configuration that a start submits; requests of clients begin at 1.
@@ -89,15 +92,16 @@ pub async fn start_on<S: Store>(dir: &Path, mut store: S, options: Options) -> R
     let ids = open_ids(dir, &loaded, options.new_market_key)?;
     let mut clock = Clock::start(options.clock, engine.last_at(), options.accept_clock).await?;
     let mut gate = Gate::new(loaded.last);
+    let mut legs = LegWatch::new(ids.clone());
     tracing::info!(records = loaded.records, epoch = store.epoch(), "journal replayed");
     make_market(&mut engine, &mut gate, &mut clock, &options.market)?;
-    settle(&mut store, &mut gate).await?;
+    settle(&mut store, &mut gate, &engine, &mut legs).await?;
     if loaded.records == 0 {
         let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
         tracing::info!(market = options.market.name, dir = %dir.display(), "a new market was made");
     }
-    configure(&mut engine, &mut gate, &mut clock, options.config)?;
-    settle(&mut store, &mut gate).await?;
+    configure(&mut engine, &mut gate, &mut clock, &ids, options.config)?;
+    settle(&mut store, &mut gate, &engine, &mut legs).await?;
 
     let reader = Reader::open(dir).await?;
     let epoch = store.epoch();
@@ -117,6 +121,7 @@ pub async fn start_on<S: Store>(dir: &Path, mut store: S, options: Options) -> R
         clock,
         lanes,
         hub: Arc::clone(&hub),
+        legs,
         waiting: std::collections::HashMap::new(),
         connected: std::collections::HashMap::new(),
         snapshot,
@@ -154,21 +159,36 @@ fn make_market(
     wanted: &Market,
 ) -> Result<(), Error> {
     let now = clock.now().max(engine.last_at());
-    let Some(market) = engine.state().market.clone() else {
+    if engine.state().market.is_none() {
         let input = Input::MakeMarket { name: wanted.name.clone(), slot_length: wanted.slot_length };
         handle_into(engine, gate, now, input);
         return Ok(());
-    };
+    }
+    same_market(engine.state(), wanted)?;
+    handle_into(engine, gate, now, Input::Tick);
+    Ok(())
+}
+
+/// What is fixed when a market is made is still so.
+pub(super) fn same_market(state: &State, wanted: &Market) -> Result<(), Error> {
+    let Some(market) = &state.market else { return Ok(()) };
     if market.name != wanted.name || market.slot_length != wanted.slot_length {
         return Err(Error::OtherMarket {
-            journal: market.name,
+            journal: market.name.clone(),
             journal_slot_s: market.slot_length.secs(),
             file: wanted.name.clone(),
             file_slot_s: wanted.slot_length.secs(),
         });
     }
-    handle_into(engine, gate, now, Input::Tick);
     Ok(())
+}
+
+/// A refusal with the names that people know instead of the engine's own.
+pub(super) fn refused(ids: &PublicIds, state: &State, wanted: &ConfigDef, refusal: &Refusal) -> Error {
+    match broken_by(state, wanted).as_slice() {
+        [] => Error::Refused(refusal.message.clone()),
+        broken => Error::Refused(promises::refusal(ids, state, broken)),
+    }
 }
 
 /// Submits the difference between the file and what is in force.
@@ -176,11 +196,12 @@ fn configure(
     engine: &mut Engine,
     gate: &mut Gate,
     clock: &mut Clock,
+    ids: &PublicIds,
     config: ConfigDef,
 ) -> Result<(), Error> {
     let base = engine.state().config.revision;
     let now = clock.now().max(engine.last_at());
-    let input = Input::Configure { request: CONFIGURE, base, config };
+    let input = Input::Configure { request: CONFIGURE, base, config: config.clone() };
     engine.handle(now, input);
     let group = engine.take_records();
     let outputs: Vec<Output> = std::iter::from_fn(|| engine.poll_output()).collect();
@@ -197,12 +218,14 @@ fn configure(
         Some(Reply::Configured { revision, changes, deficits }) => {
             tracing::info!(revision, changes, "configuration in force");
             for deficit in deficits {
-                let direction = deficit.direction.as_str();
-                tracing::warn!(pool = %deficit.pool, direction, "more is sold than is on sale: a deficit");
+                let deficit = promises::deficit(ids, engine.state(), &deficit);
+                tracing::warn!(
+                    "more is sold than is on sale, nothing more is sold there: a deficit {deficit}"
+                );
             }
             Ok(())
         }
-        Some(Reply::Refused(refusal)) => Err(Error::Refused(refusal.message)),
+        Some(Reply::Refused(refusal)) => Err(refused(ids, engine.state(), &config, &refusal)),
         Some(Reply::Quote(_) | Reply::Reservation(_) | Reply::ToppedUp { .. }) | None => {
             Err(Error::Refused("the engine did not answer".to_owned()))
         }
@@ -210,11 +233,18 @@ fn configure(
 }
 
 /// Appends everything that waits. Outputs go nowhere yet: no client and no agent is connected.
-async fn settle<S: Store>(store: &mut S, gate: &mut Gate) -> Result<(), Error> {
+async fn settle<S: Store>(
+    store: &mut S,
+    gate: &mut Gate,
+    engine: &Engine,
+    legs: &mut LegWatch,
+) -> Result<(), Error> {
     while gate.waiting() > 0 {
         let batch = gate.next_batch(BATCH_RECORDS_MAX);
         let last = batch.last().map(|envelope| envelope.seq);
+        legs.look(engine.state(), &batch);
         store.append(&batch).await?;
+        legs.committed();
         if let Some(last) = last {
             gate.committed(last);
         }

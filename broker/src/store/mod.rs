@@ -12,7 +12,7 @@ mod table;
 
 #[doc(hidden)]
 pub use journal::dump_projections;
-pub use journal::{Rebuilt, Verified, rebuild_projections, verify};
+pub use journal::{Rebuilt, Verified, rebuild_projections, replay, verify};
 pub use page::{Page, Place};
 pub use read::{EventRow, LegInterval, Reader, TopUpRow, Wallet};
 pub use sqlite::SqliteStore;

@@ -199,6 +199,7 @@ impl Projector {
             | Record::FlowsBound { .. }
             | Record::Started { .. }
             | Record::LegRetried { .. }
+            | Record::LegsTold(_)
             | Record::Ended(_)
             | Record::Settled { .. } => {
                 for id in named(&envelope.record) {
@@ -283,11 +284,12 @@ fn wallet_of(reservation: &Reservation) -> AccountId {
 fn named(record: &Record) -> Vec<ReservationId> {
     match record {
         Record::HoldExpired { reservation }
-        | Record::Confirmed { reservation }
+        | Record::Confirmed { reservation, .. }
         | Record::FlowsBound { reservation, .. }
         | Record::Started { reservation }
         | Record::Settled { reservation, .. } => vec![*reservation],
         Record::LegRetried { leg, .. } => vec![leg.reservation],
+        Record::LegsTold(told) => told.legs.iter().map(|leg| leg.reservation).collect(),
         Record::Ended(ended) => vec![ended.reservation],
         Record::Reported(reported) => reported.facts.iter().filter_map(fact_names).collect(),
         Record::MarketMade(_)

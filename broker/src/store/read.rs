@@ -8,11 +8,16 @@ use super::{Error, EventKind};
 use sqlx::sqlite::{SqliteExecutor, SqlitePool, SqliteRow};
 use sqlx::{QueryBuilder, Row, Sqlite};
 use std::path::Path;
+use std::sync::Arc;
 use tollway_billing::{AccountId, Entry};
 use tollway_core::record::UsageFact;
+use tollway_core::reservation::LegState;
 use tollway_core::{Record, Reply, Reservation};
 use tollway_model::{AccessId, Amount, Currency, CustomerId, Micros, ReservationId, Seq, Timestamp};
 use tollway_policy::SubscriberRef;
+
+/// The state of an interval that is told however short it was.
+const LOST: &str = LegState::Lost.as_str();
 
 /// One event of a reservation.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -54,13 +59,19 @@ pub struct TopUpRow {
 #[derive(Clone, Debug)]
 pub struct Reader {
     pool: SqlitePool,
+    dir: Arc<Path>,
 }
 
 impl Reader {
     /// # Errors
     /// When the database cannot be opened.
     pub async fn open(dir: &Path) -> Result<Reader, Error> {
-        Ok(Reader { pool: SqliteStore::readers(dir).await? })
+        Ok(Reader { pool: SqliteStore::readers(dir).await?, dir: dir.into() })
+    }
+
+    /// The data directory, for messages.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// # Errors
@@ -172,8 +183,9 @@ impl Reader {
             found.remove(0);
         }
         let mut page = Page::of(found, after, limit);
-        // What took no time is no interval, and what it parted is one again.
-        page.rows.retain(|interval| interval.until != Some(interval.from));
+        // What took no time is no interval, and what it parted is one again; but a loss that was repaired within
+        // the millisecond is told, with its reason.
+        page.rows.retain(|interval| interval.until != Some(interval.from) || interval.state == LOST);
         page.rows.dedup_by(|next, kept| {
             let same = next.state == kept.state && next.reason == kept.reason;
             if same {

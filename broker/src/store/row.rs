@@ -210,7 +210,7 @@ mod tests {
         let error = newer.check(before).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "sequence 3 is a record of kind 15, version 1, which this build does not know: start the newer \
+            "sequence 3 is a record of kind 16, version 1, which this build does not know: start the newer \
              release that wrote it"
         );
         let mut newer = JournalRow { version: Record::VERSION + 1, ..row };

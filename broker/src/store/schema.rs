@@ -2,7 +2,7 @@
 //! again from the journal.
 
 /// Layout of the database; a newer one is refused, an older one gets its projections anew. 2: `port_reading`;
-/// 3: `top_up`; 5: `learnt_access`.
+/// 3: `top_up`; 4: why a reservation ended; 5: `learnt_access`.
 pub(crate) const LAYOUT: i64 = 5;
 
 /// "TOLL", so that `file` and people know what it is.

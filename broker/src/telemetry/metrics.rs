@@ -94,6 +94,25 @@ const DIRECT_PACKETS: Figure = figure(
     &["enforcement_point", "port", "direction"],
     "Packets that bypassed every class of a port, as its kernel counts them; more than 0 is an alarm",
 );
+const LEGS: Figure = figure(
+    "tollway_legs",
+    "gauge",
+    &["enforcement_point", "state"],
+    "Legs that an enforcement point holds or should, by state; `lost` and `refused` are promises not being kept. At most \
+     about 2 s old",
+);
+const LEGS_LOST: Figure = figure(
+    "tollway_legs_lost_total",
+    "counter",
+    &["enforcement_point"],
+    "Times that a leg in force was reported lost, since the start",
+);
+const LEGS_REFUSED: Figure = figure(
+    "tollway_legs_refused_total",
+    "counter",
+    &["enforcement_point"],
+    "Times that an enforcement point refused a leg, since the start; a refused leg is asked for again",
+);
 const IMBALANCE: Figure = figure(
     "tollway_ledger_imbalance_micros",
     "gauge",
@@ -109,8 +128,12 @@ const REVISION: Figure =
     figure("tollway_configuration_revision", "gauge", &[], "Revision of the configuration in force");
 const CLOCK: Figure =
     figure("tollway_clock_error_seconds", "gauge", &[], "Wall clock minus the engine's clock");
-const AGENT_CONNECTED: Figure =
-    figure("tollway_agent_connected", "gauge", &["enforcement_point"], "1 while the agent's stream is open");
+const AGENT_CONNECTED: Figure = figure(
+    "tollway_agent_connected",
+    "gauge",
+    &["enforcement_point"],
+    "1 while the agent's stream is open; 0 from the start for each configured enforcement point",
+);
 const AGENT_SEEN: Figure = figure(
     "tollway_agent_last_seen_timestamp_seconds",
     "gauge",
@@ -124,8 +147,16 @@ const AGENT_OFFSET: Figure = figure(
     "Agent's clock minus the broker's; beyond 1 s its evidence is marked",
 );
 
+const STRAYS: Figure = figure(
+    "tollway_stray_legs_total",
+    "counter",
+    &["enforcement_point"],
+    "Legs that an agent reported as living and that nobody wants (any more), since the start: it is told to remove \
+     them, and nothing is charged",
+);
+
 /// Every figure there is, in the order of `docs/metrics.md`.
-pub const FIGURES: [Figure; 23] = [
+pub const FIGURES: [Figure; 27] = [
     REQUESTS,
     DURATION,
     IN_FLIGHT,
@@ -139,6 +170,9 @@ pub const FIGURES: [Figure; 23] = [
     FLOOR_MEASURED,
     FLOOR_SLOTS,
     DIRECT_PACKETS,
+    LEGS,
+    LEGS_LOST,
+    LEGS_REFUSED,
     IMBALANCE,
     OPEN_HOLDS,
     OPEN_QUOTES,
@@ -149,6 +183,7 @@ pub const FIGURES: [Figure; 23] = [
     AGENT_CONNECTED,
     AGENT_SEEN,
     AGENT_OFFSET,
+    STRAYS,
 ];
 
 /// The process's counters, and the way to the rest.
@@ -213,8 +248,9 @@ impl Metrics {
         register_driver(&state, handle)?;
         register_pools(&state, &snapshot)?;
         register_floors(&state, &snapshot)?;
+        register_legs(&state, &snapshot)?;
         register_market(&state, &snapshot)?;
-        register_agents(&state, agents)?;
+        register_agents(&state, &snapshot, agents)?;
         if let Some(status) = gateways {
             super::gateways::register(&state, status)?;
         }
@@ -305,6 +341,31 @@ fn register_floors(registry: &Registry, snapshot: &Snapshot) -> Result<(), prome
     Ok(())
 }
 
+fn register_legs(registry: &Registry, snapshot: &Snapshot) -> Result<(), prometheus::Error> {
+    let legs = many(registry, LEGS)?;
+    let lost = counters(registry, LEGS_LOST)?;
+    let refused = counters(registry, LEGS_REFUSED)?;
+    // Each configured one from the start: a series that appears with its first trouble shows no increase.
+    for access in snapshot.config.accesses.values() {
+        let point = access.enforcement_point.as_str();
+        lost.with_label_values(&[point]).inc_by(0);
+        refused.with_label_values(&[point]).inc_by(0);
+        for state in ["sent", "accepted", "active", "removing", "lost", "refused"] {
+            legs.with_label_values(&[point, state]).set(0.0);
+        }
+    }
+    let gauges = &snapshot.gauges;
+    for ((point, state), count) in &gauges.legs.counts {
+        legs.with_label_values(&[point.as_str(), state]).set(float(*count));
+    }
+    for (counters, counts) in [(lost, &gauges.leg_counts.lost), (refused, &gauges.leg_counts.refused)] {
+        for (point, count) in counts {
+            counters.with_label_values(&[point.as_str()]).inc_by(*count);
+        }
+    }
+    Ok(())
+}
+
 #[allow(clippy::cast_precision_loss)]
 fn register_market(registry: &Registry, snapshot: &Snapshot) -> Result<(), prometheus::Error> {
     let gauges = &snapshot.gauges;
@@ -318,10 +379,23 @@ fn register_market(registry: &Registry, snapshot: &Snapshot) -> Result<(), prome
 }
 
 #[allow(clippy::cast_precision_loss)]
-fn register_agents(registry: &Registry, agents: &AgentDirectory) -> Result<(), prometheus::Error> {
+fn register_agents(
+    registry: &Registry,
+    snapshot: &Snapshot,
+    agents: &AgentDirectory,
+) -> Result<(), prometheus::Error> {
     let connected = many(registry, AGENT_CONNECTED)?;
     let seen = many(registry, AGENT_SEEN)?;
     let offset = many(registry, AGENT_OFFSET)?;
+    let strays = counters(registry, STRAYS)?;
+    // An agent that never came is away, not unknown.
+    for access in snapshot.config.accesses.values() {
+        connected.with_label_values(&[access.enforcement_point.as_str()]).set(0.0);
+        strays.with_label_values(&[access.enforcement_point.as_str()]).inc_by(0);
+    }
+    for (point, count) in &snapshot.gauges.strays {
+        strays.with_label_values(&[point.as_str()]).inc_by(*count);
+    }
     for agent in agents.agents() {
         let labels = [agent.name.as_str()];
         connected.with_label_values(&labels).set(f64::from(u8::from(agent.connected)));

@@ -285,7 +285,7 @@ pub fn flow(device: &str, remote_port: u64) -> Value {
            "remote": {"address": "10.1.0.2", "port": remote_port}})
 }
 
-fn keys() -> Keys {
+pub fn keys() -> Keys {
     let customer = |name: &str| KeyKind::Customer { customer: name.to_owned() };
     let defs = [
         ("shop-key", customer("shop"), SHOP),

@@ -74,6 +74,30 @@ def line_amount(line, charge_by, metered, problems):
     return total
 
 
+def promised_bytes(segments, since, until):
+    """What the schedule promises between two instants in milliseconds, rounded up."""
+    bits = Fraction(0)
+    for segment in segments:
+        overlap = min(ms(segment["until"]), until) - max(ms(segment["from"]), since)
+        bits += Fraction(segment["rate_bps"] * max(overlap, 0), 1000)
+    return -(-bits // 8)
+
+
+def above_promise(line, slot_ms, problems):
+    """No slot is billed more bytes than were promised for the time that it covers: its own, and from `covers_from`
+    on when slots before it had no reading."""
+    billed, since = {}, {}
+    for slot in line["slots"]:
+        start = slot["slot_from"]
+        billed[start] = billed.get(start, 0) + slot["bytes"]
+        covers = ms(slot.get("covers_from", start))
+        since[start] = min(since.get(start, covers), covers)
+    for start, count in billed.items():
+        promise = promised_bytes(line["segments"], since[start], ms(start) + slot_ms)
+        if count > promise:
+            problems.append(f"slot {start}: {count} bytes billed, {promise} promised")
+
+
 def unit_prices(value):
     """Every unit price that the operator publishes, wherever in a tier it stands."""
     if isinstance(value, list):
@@ -114,6 +138,8 @@ def main(folder):
     total = 0
     for line in charges["lines"]:
         exact = line_amount(line, charges["charge_by"], metered, problems)
+        if line["unit"] == "gb":
+            above_promise(line, usage["slot_s"] * 1000, problems)
         if tier and line.get("setup_micros", 0) not in {0, tier["setup_micros"]}:
             problems.append(f"setup price {line['setup_micros']} is not published")
         amount = round_half_even(exact) + line.get("setup_micros", 0)
@@ -124,7 +150,8 @@ def main(folder):
                 problems.append(f"unit price {segment['unit_price_micros']} is not published")
         prices = sorted({s["unit_price_micros"] * s["multiplier_ppm"] // MILLION for s in line["segments"]})
         at = " and ".join(f"{p / MILLION:.6f}" for p in prices)
-        print(f"{len(line['slots'])} slots, {kept:.1f} s kept, at {at} {charges['currency']} per {unit}: "
+        count = len(line["slots"])
+        print(f"{count} slot{'' if count == 1 else 's'}, {kept:.1f} s kept, at {at} {charges['currency']} per {unit}: "
               f"{amount / MILLION:.6f}")
         if amount != line["posted_micros"]:
             problems.append(f"line posted {line['posted_micros']}, recomputed {amount}")

@@ -33,6 +33,11 @@ impl Keys {
         Ok(Keys { customers, noc: token()?, agent: token()? })
     }
 
+    /// Hosts whose owner is a customer.
+    pub fn customers(&self) -> impl Iterator<Item = &str> {
+        self.customers.keys().map(String::as_str)
+    }
+
     pub fn customer_token(&self, host: &str) -> String {
         self.customers.get(host).cloned().unwrap_or_default()
     }

@@ -3,18 +3,19 @@
 
 use super::Market;
 use super::config::TIER;
-use super::rest::{Answer, Client};
+use super::offer::{Refused, choose, misread, read_schedule, timestamp};
+use super::rest::Client;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::scenario::file::Take;
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
-use tollway_model::{BitsPerSecond, Schedule, Segment, Timestamp, Window};
+use tollway_model::{Schedule, Timestamp, Window};
 
 const ACTIVE_WITHIN_NS: u64 = 10 * clock::SECOND;
 const SETTLED_WITHIN_NS: u64 = 30 * clock::SECOND;
-/// A counter-offer that starts later than this is not one for now.
-const SOON_MS: u64 = 2_000;
+/// A page of the list of reservations.
+const PAGE: usize = 50;
 
 /// What is needed.
 #[derive(Clone, Copy, Debug)]
@@ -35,15 +36,6 @@ pub struct Order {
     pub device: Ipv4Addr,
     pub remote: Ipv4Addr,
     pub port: u16,
-}
-
-/// The refusal that preceded a counter-offer.
-#[derive(Clone, Debug)]
-pub struct Refused {
-    pub status: u16,
-    pub code: String,
-    pub message: String,
-    pub offers: usize,
 }
 
 /// A promise that is active in the kernel.
@@ -70,31 +62,6 @@ pub struct Settled {
     pub events: Value,
 }
 
-fn timestamp(value: Option<&Value>) -> Option<Timestamp> {
-    let at: jiff::Timestamp = value?.as_str()?.parse().ok()?;
-    Some(Timestamp(u64::try_from(at.as_millisecond()).ok()?))
-}
-
-/// Reads `[{from, until, rate_bps}]`.
-fn read_schedule(value: Option<&Value>) -> Option<Schedule> {
-    let segments: Option<Vec<Segment>> = value?
-        .as_array()?
-        .iter()
-        .map(|segment| {
-            let window = Window::new(timestamp(segment.get("from"))?, timestamp(segment.get("until"))?);
-            Some(Segment { window, rate: BitsPerSecond(segment.get("rate_bps")?.as_u64()?) })
-        })
-        .collect();
-    Schedule::from_segments(segments?)
-}
-
-fn misread(what: &str) -> Error {
-    Error::Rest {
-        doing: "reading the broker's answer".into(),
-        what: format!("{what} is missing or malformed"),
-    }
-}
-
 fn text<'a>(value: &'a Value, key: &str) -> Result<&'a str> {
     value.get(key).and_then(Value::as_str).ok_or_else(|| misread(key))
 }
@@ -103,7 +70,7 @@ fn text<'a>(value: &'a Value, key: &str) -> Result<&'a str> {
 pub fn buy(client: &Client, order: &Order) -> Result<Purchase> {
     let asked_ns = clock::now_ns();
     let answer = client.try_write("POST", "/qos-transfers/v0.1/quotes", &quote_body(order))?;
-    let (offer, refused) = choose(answer, order)?;
+    let (offer, refused) = choose(answer, order, clock::wall_ns() / clock::MS)?;
     let offer_id = text(&offer, "offer_id")?;
     let schedule = read_schedule(offer.get("schedule")).ok_or_else(|| misread("schedule"))?;
     let held = client.write("POST", "/qos-transfers/v0.1/reservations", &json!({ "offer_id": offer_id }))?;
@@ -122,7 +89,10 @@ pub fn buy(client: &Client, order: &Order) -> Result<Purchase> {
         reservation_id,
         refused,
         schedule,
-        held_micros: money.get("held_micros").and_then(Value::as_i64).unwrap_or(0),
+        held_micros: money
+            .get("held_micros")
+            .and_then(Value::as_i64)
+            .ok_or_else(|| misread("held_micros"))?,
         currency: text(money, "currency")?.to_owned(),
         price_lines: price_lines(&offer),
         asked_ns,
@@ -140,52 +110,6 @@ fn quote_body(order: &Order) -> Value {
         "access": order.host, "direction": "up", "tier": TIER, "need": need,
         "end_in_s": length_ns.div_ceil(clock::SECOND),
     })
-}
-
-/// The offer to take, and the refusal before it when there was one.
-fn choose(answer: Answer, order: &Order) -> Result<(Value, Option<Refused>)> {
-    let offers = answer.body.get("offers").and_then(Value::as_array).cloned().unwrap_or_default();
-    match order.take {
-        Take::Asked => {
-            let body = answer.success("asking for a quote")?;
-            let first = body.get("offers").and_then(|o| o.get(0)).cloned();
-            Ok((first.ok_or_else(|| misread("offers"))?, None))
-        }
-        Take::CounterOffer => {
-            let refused = Refused {
-                status: answer.status,
-                code: answer.code(),
-                message: answer.message(),
-                offers: offers.len(),
-            };
-            if answer.is_success() {
-                return Err(Error::Rest {
-                    doing: "asking for more than is left".into(),
-                    what: "the broker offered it without a refusal".into(),
-                });
-            }
-            let soon = clock::wall_ns() / clock::MS + SOON_MS;
-            let now = |offer: &&Value| {
-                offer
-                    .pointer("/window/from")
-                    .and_then(|v| timestamp(Some(v)))
-                    .is_some_and(|at| at.ms() <= soon)
-            };
-            let rate = |offer: &&Value| offer.get("rate_bps_max").and_then(Value::as_u64).unwrap_or(0);
-            let best = offers.iter().filter(now).max_by_key(rate).or_else(|| offers.first());
-            let Some(best) = best.cloned() else { return Err(no_counter_offer(&refused)) };
-            Ok((best, Some(refused)))
-        }
-    }
-}
-
-fn no_counter_offer(refused: &Refused) -> Error {
-    Error::Broker {
-        doing: "asking for more than is left (a refusal must carry counter-offers)".into(),
-        status: refused.status,
-        code: refused.code.clone(),
-        message: refused.message.clone(),
-    }
 }
 
 fn price_lines(offer: &Value) -> Vec<String> {
@@ -220,11 +144,23 @@ fn wait_active(client: &Client, id: &str) -> Result<u64> {
 /// Waits until a reservation has ended and its money is final, then reads everything about it.
 pub fn settle(market: &Market, client: &Client, purchase: &Purchase) -> Result<Settled> {
     let id = &purchase.reservation_id;
-    let until = purchase.until_ns.max(clock::now_ns()) + SETTLED_WITHIN_NS;
+    wait_settled(market, client, id, purchase.until_ns)?;
+    Ok(Settled {
+        reservation: client.read(&reservation_path(id, ""))?,
+        usage: client.read(&reservation_path(id, "/usage"))?,
+        evidence: client.read(&reservation_path(id, "/evidence"))?,
+        charges: client.read(&reservation_path(id, "/charges"))?,
+        events: client.read(&reservation_path(id, "/events"))?,
+    })
+}
+
+/// Waits until a reservation that ends at an instant has ended and its money is final.
+fn wait_settled(market: &Market, client: &Client, id: &str, until_ns: u64) -> Result<()> {
+    let until = until_ns.max(clock::now_ns()) + SETTLED_WITHIN_NS;
     loop {
         let reservation = client.read(&reservation_path(id, ""))?;
         if reservation.get("settled").and_then(Value::as_bool) == Some(true) {
-            break;
+            return Ok(());
         }
         if clock::now_ns() > until {
             return Err(Error::Rest {
@@ -235,13 +171,37 @@ pub fn settle(market: &Market, client: &Client, purchase: &Purchase) -> Result<S
         market.check_children()?;
         clock::sleep_until(clock::now_ns() + 100 * clock::MS);
     }
-    Ok(Settled {
-        reservation: client.read(&reservation_path(id, ""))?,
-        usage: client.read(&reservation_path(id, "/usage"))?,
-        evidence: client.read(&reservation_path(id, "/evidence"))?,
-        charges: client.read(&reservation_path(id, "/charges"))?,
-        events: client.read(&reservation_path(id, "/events"))?,
-    })
+}
+
+/// Cancels whatever a customer still has, whoever lost track of it, and waits until all of it has ended and
+/// its money is final. Gives the number of those that were cancelled.
+pub fn give_back(market: &Market, client: &Client) -> Result<usize> {
+    let (mut after, mut open, mut cancelled) = (String::new(), Vec::new(), 0);
+    loop {
+        let page = client.read(&format!("/qos-transfers/v0.1/reservations?limit={PAGE}{after}"))?;
+        let list =
+            page.get("reservations").and_then(Value::as_array).ok_or_else(|| misread("reservations"))?;
+        for reservation in list {
+            if reservation.get("settled").and_then(Value::as_bool) != Some(true) {
+                let ended = reservation.get("promise").and_then(Value::as_str) == Some("ended");
+                open.push((text(reservation, "reservation_id")?.to_owned(), ended));
+            }
+        }
+        match page.get("next").and_then(Value::as_str) {
+            Some(next) => after = format!("&after={next}"),
+            None => break,
+        }
+    }
+    for (id, ended) in &open {
+        // It may have ended since it was listed: that refusal is as good.
+        if !ended && client.try_write("POST", &reservation_path(id, "/cancel"), &json!({}))?.is_success() {
+            cancelled += 1;
+        }
+    }
+    for (id, _) in &open {
+        wait_settled(market, client, id, 0)?;
+    }
+    Ok(cancelled)
 }
 
 impl Purchase {
@@ -272,8 +232,9 @@ impl Settled {
     }
 
     /// Whole time in which the leg was known not to be active between its first activity and the window's
-    /// end, or the longest silence that the agent saw under backlog: whichever is more. In milliseconds.
-    pub fn gap_ms(&self) -> u64 {
+    /// end, or the longest silence that the agent saw under backlog: whichever is more. In milliseconds;
+    /// nothing when there is no evidence at all.
+    pub fn gap_ms(&self) -> Option<u64> {
         let intervals = self.evidence.get("intervals").and_then(Value::as_array).cloned().unwrap_or_default();
         let is_active = |interval: &&Value| interval.get("state").and_then(Value::as_str) == Some("active");
         let lost: u64 = intervals
@@ -288,7 +249,7 @@ impl Settled {
         let readings = self.evidence.get("readings").and_then(Value::as_array).cloned().unwrap_or_default();
         let longest =
             readings.iter().filter_map(|r| r.get("gap_ms_max").and_then(Value::as_u64)).max().unwrap_or(0);
-        lost.max(longest)
+        (!readings.is_empty() || intervals.iter().any(|i| is_active(&i))).then(|| lost.max(longest))
     }
 
     /// Whether the evidence shows activity again after a loss.
@@ -339,48 +300,24 @@ mod tests {
             { "state": "absent", "from": "2026-11-24T13:00:15.000Z", "until": null },
         ]);
         let outage = settled(intervals, &[0, 12]);
-        assert_eq!((outage.gap_ms(), outage.active_again()), (5_500, true));
+        assert_eq!((outage.gap_ms(), outage.active_again()), (Some(5_500), true));
         assert_eq!((outage.metered_bytes(), outage.charged_micros()), (Some(7), Some(5)));
         let quiet = settled(json!([interval("absent", 0, 1), interval("active", 1, 9)]), &[0, 12]);
-        assert_eq!((quiet.gap_ms(), quiet.active_again()), (12, false));
-    }
-
-    fn order(take: Take) -> Order {
-        Order {
-            host: "late".into(),
-            need: Need::Rate { rate_bps: 10_000_000, length_ns: 12_500_000_000 },
-            take,
-            protocol: "udp",
-            device: Ipv4Addr::LOCALHOST,
-            remote: Ipv4Addr::LOCALHOST,
-            port: 5_001,
-        }
-    }
-
-    fn offer(id: &str, from: &str, rate_bps: u64) -> Value {
-        json!({ "offer_id": id, "window": { "from": from }, "rate_bps_max": rate_bps })
-    }
-
-    #[test]
-    fn the_fastest_counter_offer_for_now_is_taken() {
-        let (now, later) = ("2020-01-01T00:00:00.000Z", "2100-01-01T00:00:00.000Z");
-        let offers = json!([offer("later", later, 10), offer("slow", now, 1), offer("fast", now, 2)]);
-        let body = json!({ "code": "QOS_TRANSFERS.CAPACITY_EXHAUSTED", "message": "full", "offers": offers });
-        let answer = Answer { status: 409, body };
-        let (taken, refused) = choose(answer.clone(), &order(Take::CounterOffer)).unwrap();
-        assert_eq!(taken["offer_id"], "fast");
-        assert_eq!(refused.map(|r| (r.status, r.offers)), Some((409, 3)));
-        assert!(choose(answer, &order(Take::Asked)).is_err());
-        let granted = Answer { status: 201, body: json!({ "offers": [offer("asked", now, 10)] }) };
-        assert!(choose(granted.clone(), &order(Take::CounterOffer)).is_err(), "it was to be refused");
-        assert_eq!(choose(granted, &order(Take::Asked)).unwrap().0["offer_id"], "asked");
-        let bare = Answer { status: 409, body: json!({ "code": "X", "message": "no" }) };
-        assert!(choose(bare, &order(Take::CounterOffer)).is_err(), "a refusal carries counter-offers");
+        assert_eq!((quiet.gap_ms(), quiet.active_again()), (Some(12), false));
+        assert_eq!(settled(json!([interval("absent", 0, 1)]), &[]).gap_ms(), None, "never in force");
     }
 
     #[test]
     fn a_length_is_asked_for_in_whole_seconds() {
-        let body = quote_body(&order(Take::Asked));
+        let body = quote_body(&Order {
+            host: "late".into(),
+            need: Need::Rate { rate_bps: 10_000_000, length_ns: 12_500_000_000 },
+            take: Take::Asked,
+            protocol: "udp",
+            device: Ipv4Addr::LOCALHOST,
+            remote: Ipv4Addr::LOCALHOST,
+            port: 5_001,
+        });
         assert_eq!(
             (body["end_in_s"].as_u64(), body["need"]["rate"]["rate_bps"].as_u64()),
             (Some(13), Some(10_000_000))

@@ -1,6 +1,7 @@
 //! A client of the public API: JSON over HTTP, one key per write, the same key on every retry.
 
 use super::config::HTTP;
+use super::offer::Refused;
 use crate::clock;
 use crate::error::{Error, Result};
 use serde_json::Value;
@@ -40,6 +41,11 @@ impl Answer {
     pub fn success(self, doing: &str) -> Result<Value> {
         if self.is_success() {
             return Ok(self.body);
+        }
+        // The product decided against it; any other status says that it was not asked properly.
+        if matches!(self.status, 409 | 422) {
+            let refused = Refused::read(&self, clock::wall_ns() / clock::MS);
+            return Err(Error::Refused { doing: doing.into(), refused: Box::new(refused) });
         }
         Err(Error::Broker {
             doing: doing.into(),

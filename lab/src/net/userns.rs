@@ -68,7 +68,13 @@ fn make_mounts_private() -> Result<()> {
     if done == 0 {
         return Ok(());
     }
-    Err(Error::Io { doing: "making the mounts private".into(), source: io::Error::last_os_error() })
+    let error = io::Error::last_os_error();
+    if error.raw_os_error() == Some(libc::EINVAL) {
+        let capability = "a root folder that is a mount point (a plain chroot is none: `mount --bind` it onto \
+                          itself before entering it)";
+        return Err(Error::Host { capability: capability.into() });
+    }
+    Err(Error::Io { doing: "making the mounts private".into(), source: error })
 }
 
 fn write(path: &str, text: &str) -> Result<()> {

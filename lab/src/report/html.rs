@@ -47,6 +47,10 @@ fn grouped(value: u64) -> String {
     text
 }
 
+fn or_unmeasured(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "not measured".into())
+}
+
 fn name_of(host: &str) -> String {
     let mut letters = host.chars();
     letters
@@ -64,7 +68,7 @@ fn head(html: &mut String, report: &Report) {
     let _ = writeln!(
         html,
         "<div class=\"top\"><div><h1>{}</h1><p class=\"facts\">Line {} Mbit/s up, {} down; {:.0} ms of round trip \
-         when empty; buffer {} kB · back-end {} · TCP {} · seed {}<br>{} · {:.0} s · Linux {}</p></div><span \
+         when empty; buffer {} kB · back-end {} · TCP {} · seed {}<br>{} UTC · {:.0} s · Linux {}</p></div><span \
          class=\"verdict {class}\">{word}</span></div>",
         escape(&report.title),
         link.up_bps as f64 / 1e6,
@@ -74,7 +78,7 @@ fn head(html: &mut String, report: &Report) {
         escape(&report.backend),
         escape(&report.tcp),
         report.seed,
-        escape(report.started.get(..19).unwrap_or(&report.started)),
+        escape(&report.started.get(..19).unwrap_or(&report.started).replace('T', " ")),
         report.took_s,
         escape(&report.kernel),
     );
@@ -103,7 +107,8 @@ fn tiles(html: &mut String, report: &Report) {
         Some(s) => format!("{s:.1} s"),
         None => "not in time".to_owned(),
     };
-    let Some(paid) = first(role("paid")) else { return };
+    let paid = role("paid").and_then(|act| act.flows.iter().find(|flow| flow.purchase.is_some()).cloned());
+    let Some(paid) = paid else { return };
     html.push_str("<div class=\"tiles\">\n");
     if let Some(unpaid) = first(role("baseline")) {
         let arrived = unpaid.mean_bps / 1e6;
@@ -116,8 +121,13 @@ fn tiles(html: &mut String, report: &Report) {
         tile(html, &charged, &format!("{} charged, {} held", bought.currency, micros(bought.held_micros)));
     }
     if let Some(act) = role("paid") {
-        let floor = act.others.floor_bps.map_or_else(String::new, |f| format!(", floor {}", mbit(f)));
-        tile(html, &mbit(act.others.l3_bps), &format!("Mbit/s left to the others{floor}"));
+        let others = &act.others;
+        let floor = others.l3_over_floor.map(|share| {
+            let (share, least) = (share * 100.0, others.floor_share_min * 100.0);
+            format!(": {share:.1} % of their floor, bound {least:.0} %")
+        });
+        let label = format!("Mbit/s left to the others{}", floor.unwrap_or_default());
+        tile(html, &or_unmeasured(others.l3_bps.map(mbit)), &label);
         let before = role("baseline").and_then(|b| b.others.rtt_p50_ms);
         if let (Some(before), Some(after)) = (before, act.others.rtt_p50_ms) {
             tile(html, &format!("{before:.0} → {after:.0} ms"), "the others' round trip, unpaid → paid");
@@ -136,8 +146,11 @@ fn panel(html: &mut String, number: usize, act: &ActReport, report: &Report) {
         escape(&act.title),
         escape(&act.sentence)
     );
+    troubles(html, act);
     legend(html, act);
-    html.push_str(&svg::goodput(act, report.link.up_bps as f64 / 1e6));
+    if !act.series.is_empty() || !act.marks.is_empty() {
+        html.push_str(&svg::goodput(act, report.link.up_bps as f64 / 1e6));
+    }
     if act.rtt.iter().any(|host| !host.samples.is_empty()) {
         rtt_legend(html, act);
         html.push_str(&svg::rtt(act));
@@ -150,6 +163,49 @@ fn panel(html: &mut String, number: usize, act: &ActReport, report: &Report) {
     }
     expectations(html, act);
     html.push_str("</section>\n");
+}
+
+/// What failed the act beside its expectations, and each refusal with what was offered instead.
+fn troubles(html: &mut String, act: &ActReport) {
+    // The first problem stands in the sentence already.
+    for problem in act.problems.iter().filter(|problem| !act.sentence.contains(problem.as_str())) {
+        let _ = writeln!(html, "<p class=\"note\">{}</p>", escape(problem));
+    }
+    for refusal in &act.refusals {
+        let _ = writeln!(
+            html,
+            "<h3>{} is refused</h3><p>The product refused <b>{}</b> with {} <code>{}</code>: {}</p>",
+            escape(&name_of(&refusal.host)),
+            escape(&refusal.flow),
+            refusal.status,
+            escape(&refusal.code),
+            escape(&refusal.message)
+        );
+        if refusal.counter_offers.is_empty() {
+            html.push_str("<p>It made no counter-offer.</p>\n");
+            continue;
+        }
+        html.push_str(
+            "<table><tr><th>counter-offer</th><th>Mbit/s</th><th>starts</th><th>until</th><th>price</th><th></th></tr>\n",
+        );
+        for offer in &refusal.counter_offers {
+            let start = match offer.starts_in_ms {
+                0 => "now".to_owned(),
+                ms => format!("in {} s", ms.div_ceil(1000)),
+            };
+            let _ = writeln!(
+                html,
+                "<tr><td>{}</td><td>{}</td><td>{start}</td><td>{}</td><td>{} {}</td><td>{}</td></tr>",
+                escape(&offer.variant.replace('_', " ")),
+                mbit(offer.rate_bps as f64),
+                escape(time_of_day(&offer.until)),
+                micros(offer.price_micros),
+                escape(&offer.currency),
+                if offer.taken { "taken" } else { "" }
+            );
+        }
+        html.push_str("</table>\n");
+    }
 }
 
 fn legend(html: &mut String, act: &ActReport) {
@@ -183,6 +239,9 @@ fn rtt_legend(html: &mut String, act: &ActReport) {
             escape(&name_of(&host.host))
         );
     }
+    if act.rtt.iter().any(|host| host.samples.iter().any(|(_, ms)| ms.is_none())) {
+        html.push_str("<span class=\"lost-key\"><i></i><span>lost</span></span>");
+    }
     html.push_str("</div>\n");
 }
 
@@ -199,24 +258,24 @@ fn flows(html: &mut String, act: &ActReport) {
         let bought = flow.purchase.as_ref();
         let _ = writeln!(
             html,
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{:.0} \
-             ms</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>\
+             <td>{}</td><td>{}</td><td>{}</td></tr>",
             escape(&flow.name),
             or_dash(flow.completed_s.map(|s| format!("{s:.2} s"))),
             or_dash(flow.deadline_s.map(|s| format!("{s:.0} s"))),
             mbit(flow.mean_bps),
-            or_dash(bought.map(|b| mbit(b.promised_bps))),
-            flow.gap_ms_max,
+            or_dash(bought.and_then(|b| b.promised_bps).map(mbit)),
+            or_unmeasured(flow.gap_ms_max.map(|ms| format!("{ms:.0} ms"))),
             grouped(flow.receiver_bytes),
-            or_dash(bought.and_then(|b| b.metered_bytes).map(grouped)),
-            or_dash(bought.and_then(|b| b.charged_micros).map(micros)),
+            or_dash(bought.map(|b| or_unmeasured(b.metered_bytes.map(grouped)))),
+            or_dash(bought.map(|b| or_unmeasured(b.charged_micros.map(micros)))),
         );
     }
     let others = &act.others;
     let _ = writeln!(
         html,
         "<tr><td>everyone else (IP)</td><td>–</td><td>–</td><td>{}</td><td>{}</td><td>{}</td><td>–</td><td>–</td><td>–</td></tr></table>",
-        mbit(others.l3_bps),
+        or_unmeasured(others.l3_bps.map(mbit)),
         or_dash(others.floor_bps.map(|f| format!("floor {}", mbit(f)))),
         or_dash(others.rtt_p50_ms.map(|ms| format!("rtt {ms:.0} ms"))),
     );
@@ -225,9 +284,6 @@ fn flows(html: &mut String, act: &ActReport) {
 fn purchase(html: &mut String, flow: &FlowReport, bought: &PurchaseReport, open: bool) {
     let open = if open { " open" } else { "" };
     let _ = writeln!(html, "<details{open}><summary>{}: price, evidence, bill</summary>", escape(&flow.name));
-    if let Some(refused) = &bought.refused {
-        let _ = writeln!(html, "<h3>Refused first</h3><p>{}</p>", escape(refused));
-    }
     if !bought.price_lines.is_empty() {
         html.push_str("<h3>Price lines of the offer</h3><ul>");
         for line in &bought.price_lines {
@@ -239,7 +295,7 @@ fn purchase(html: &mut String, flow: &FlowReport, bought: &PurchaseReport, open:
     let _ = writeln!(
         html,
         "<h3>Bill, recomputed by check.py</h3><pre>{}</pre></details>",
-        escape(&bought.bill.text)
+        bought.bill.as_ref().map_or_else(|| "not measured".into(), |bill| escape(&bill.text))
     );
 }
 
@@ -247,9 +303,10 @@ fn text_at<'a>(value: &'a Value, key: &str) -> &'a str {
     value.get(key).and_then(Value::as_str).unwrap_or("–")
 }
 
-/// The time of day of an RFC 3339 instant, with its milliseconds.
+/// The time of day of an RFC 3339 instant in UTC, with its milliseconds when it has any.
 fn time_of_day(instant: &str) -> &str {
-    instant.get(11..23).map_or(instant, |time| time.trim_end_matches(".000"))
+    let time = instant.split_once('T').map_or(instant, |(_, time)| time);
+    time.trim_end_matches('Z').trim_end_matches(".000")
 }
 
 fn evidence(html: &mut String, evidence: &Value) {
@@ -316,17 +373,21 @@ fn expectations(html: &mut String, act: &ActReport) {
 
 fn foot(html: &mut String, report: &Report) {
     let honesty = &report.honesty;
+    let lateness = match (honesty.p50_ms, honesty.p99_ms, honesty.max_ms) {
+        (Some(p50), Some(p99), Some(max)) => format!(
+            "p50 {p50:.2} ms, p99 {p99:.2} ms (allowed {:.2}), worst {max:.1} ms",
+            honesty.p99_allowed_ms
+        ),
+        _ => "not measured".into(),
+    };
+    let stalls = honesty.stalls.len();
     let _ = writeln!(
         html,
-        "<footer>The lab's own lateness over {} frames: p50 {:.2} ms, p99 {:.2} ms (allowed {:.2}), worst {:.1} ms; \
-         {} stalls in measured windows; {} frames refused by the kernel.{} Goodput is what receivers got, averaged \
-         over half a second; bytes are counted by nf_tables at the receiver with offloads off.</footer>",
+        "<footer>The lab's own lateness over {} frames: {lateness}; {stalls} stall{} in measured windows; {} frames \
+         refused by the kernel.{} Goodput is what receivers got, averaged over half a second; bytes are counted by \
+         nf_tables at the receiver with offloads off.</footer>",
         grouped(honesty.frames),
-        honesty.p50_ms,
-        honesty.p99_ms,
-        honesty.p99_allowed_ms,
-        honesty.max_ms,
-        honesty.stalls.len(),
+        if stalls == 1 { "" } else { "s" },
         honesty.kernel_drops,
         report.rules_left.map_or_else(String::new, |left| format!(" Rules left in the kernel: {left}.")),
     );

@@ -5,7 +5,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// Raised whenever a key changes its meaning or goes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 #[derive(Serialize, Clone, Copy, PartialEq, Eq, Debug)]
 #[serde(rename_all = "snake_case")]
@@ -62,10 +62,11 @@ pub struct LinkReport {
 pub struct Honesty {
     pub degraded: bool,
     pub frames: u64,
-    pub p50_ms: f64,
-    pub p99_ms: f64,
+    /// Nothing when no frame crossed the line.
+    pub p50_ms: Option<f64>,
+    pub p99_ms: Option<f64>,
     pub p99_allowed_ms: f64,
-    pub max_ms: f64,
+    pub max_ms: Option<f64>,
     pub late_acts: Vec<String>,
     /// Inside measured windows: seconds since the start, and how late in milliseconds.
     pub stalls: Vec<(f64, f64)>,
@@ -80,6 +81,10 @@ pub struct ActReport {
     pub role: Option<String>,
     pub sentence: String,
     pub passed: bool,
+    /// What the product refused or failed to do against the scenario's will.
+    pub problems: Vec<String>,
+    /// Each refusal, also one that the scenario wanted.
+    pub refusals: Vec<RefusalReport>,
     /// Seconds relative to the act's first step.
     pub from_s: f64,
     pub until_s: f64,
@@ -136,20 +141,20 @@ pub struct FlowReport {
     pub deadline_s: Option<f64>,
     pub completed_s: Option<f64>,
     pub mean_bps: f64,
-    pub mss_over_mtu: f64,
+    /// Nothing for a connection that never came far enough to say.
+    pub mss_over_mtu: Option<f64>,
     /// Layer-3 bytes by the counter at the receiver.
     pub receiver_bytes: u64,
-    /// Layer-3 bytes that the line dropped.
-    pub dropped_bytes: u64,
-    pub gap_ms_max: f64,
+    /// Layer-3 bytes that the line dropped; nothing where the line does not tell flows apart.
+    pub dropped_bytes: Option<u64>,
+    pub gap_ms_max: Option<f64>,
     pub purchase: Option<PurchaseReport>,
 }
 
 #[derive(Serialize, Clone, Debug)]
 pub struct PurchaseReport {
     pub reservation_id: String,
-    pub refused: Option<String>,
-    pub promised_bps: f64,
+    pub promised_bps: Option<f64>,
     /// From the quote until the kernel had it.
     pub active_after_ms: f64,
     pub held_micros: i64,
@@ -158,7 +163,44 @@ pub struct PurchaseReport {
     pub currency: String,
     pub price_lines: Vec<String>,
     pub evidence: serde_json::Value,
-    pub bill: BillReport,
+    /// Nothing when the reservation's end could not be read.
+    pub bill: Option<BillReport>,
+}
+
+/// The product refused: with which code, and what it offered instead.
+#[derive(Serialize, Clone, Debug, PartialEq, Eq)]
+pub struct RefusalReport {
+    pub act: String,
+    pub flow: String,
+    pub host: String,
+    pub status: u16,
+    pub code: String,
+    pub message: String,
+    pub counter_offers: Vec<CounterOfferReport>,
+}
+
+#[derive(Serialize, Clone, Debug, PartialEq, Eq)]
+pub struct CounterOfferReport {
+    /// `later`, `slower` or `fewer_bytes`.
+    pub variant: String,
+    pub rate_bps: u64,
+    pub bytes: Option<u64>,
+    pub from: String,
+    pub until: String,
+    /// From the asking to the start; 0 is now.
+    pub starts_in_ms: u64,
+    pub price_micros: i64,
+    pub currency: String,
+    pub taken: bool,
+    /// The same for people.
+    pub text: String,
+}
+
+impl RefusalReport {
+    /// The code without the name of its API.
+    pub fn short_code(&self) -> &str {
+        self.code.rsplit('.').next().unwrap_or_default()
+    }
 }
 
 #[derive(Serialize, Clone, Debug)]
@@ -170,12 +212,16 @@ pub struct BillReport {
 /// Everyone who did not pay.
 #[derive(Serialize, Clone, Debug)]
 pub struct OthersReport {
-    pub l3_bps: f64,
+    pub l3_bps: Option<f64>,
     pub class_rate_bps: Option<f64>,
     pub floor_bps: Option<f64>,
+    /// What they got, as a share of their floor.
+    pub l3_over_floor: Option<f64>,
+    /// The least share of it that the act expects.
+    pub floor_share_min: f64,
     pub rtt_p50_ms: Option<f64>,
     pub rtt_p99_ms: Option<f64>,
-    pub rtt_loss: f64,
+    pub rtt_loss: Option<f64>,
 }
 
 #[derive(Serialize, Clone, Debug)]

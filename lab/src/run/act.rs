@@ -10,6 +10,7 @@ use crate::counters::Counts;
 use crate::error::{Error, Result};
 use crate::lateness::Lateness;
 use crate::market::bill;
+use crate::market::offer::Refused;
 use crate::market::purchase::{self, Settled};
 use crate::report::model::Expectation;
 use crate::scenario::Plan;
@@ -26,7 +27,16 @@ pub struct Finished {
     /// Layer-3 packets and bytes of the flow that the server received and that the line dropped, read when
     /// all was over.
     pub receiver_bytes: u64,
-    pub dropped_bytes: u64,
+    /// `None` where the line does not tell flows apart.
+    pub dropped_bytes: Option<u64>,
+}
+
+/// A refusal by the product, whether the scenario wanted it or not.
+#[derive(Clone, Debug)]
+pub struct RefusedFlow {
+    pub flow: String,
+    pub host: String,
+    pub refused: Refused,
 }
 
 /// An act that has been played.
@@ -42,8 +52,15 @@ pub struct Played {
     pub lateness: Lateness,
     /// What the product refused or failed to do: each fails the act.
     pub problems: Vec<String>,
+    pub refusals: Vec<RefusedFlow>,
     pub checked: Vec<Expectation>,
     pub sentence: String,
+}
+
+impl Played {
+    pub fn passed(&self) -> bool {
+        self.problems.is_empty() && self.checked.iter().all(|checked| checked.holds)
+    }
 }
 
 pub fn play(plan: &Plan, act: &Act, stage: &Stage, progress: &Progress) -> Result<Played> {
@@ -53,7 +70,7 @@ pub fn play(plan: &Plan, act: &Act, stage: &Stage, progress: &Progress) -> Resul
     let lateness = stage.line.lateness();
     let context = Context::new(stage, plan);
     let from_ns = clock::now_ns();
-    let (flows, mut problems) = play_steps(act, stage, &context, from_ns, progress)?;
+    let (flows, mut trouble) = play_steps(act, stage, &context, from_ns, progress)?;
     let until_ns = clock::now_ns();
     let lateness = stage.line.lateness().since(&lateness);
     progress.phase(act, "settling");
@@ -63,11 +80,12 @@ pub fn play(plan: &Plan, act: &Act, stage: &Stage, progress: &Progress) -> Resul
         .map(|flow| {
             stage.note_sold(&flow);
             settle(stage, flow.clone()).or_else(|error| {
-                problems.push(product_problem(error)?);
+                trouble.note(&flow.name, &flow.host, error)?;
                 Ok(Finished::unsettled(flow))
             })
         })
         .collect::<Result<_>>()?;
+    give_back(act, stage, &mut trouble, progress)?;
     stage.wait_quiet();
     let counts = match &stage.counters {
         Some(counters) => counters.read()?,
@@ -75,6 +93,8 @@ pub fn play(plan: &Plan, act: &Act, stage: &Stage, progress: &Progress) -> Resul
     };
     let flows: Vec<Finished> =
         flows.into_iter().map(|finished| count(stage, &counts, finished)).collect::<Result<_>>()?;
+    let Trouble { problems, mut refusals } = trouble;
+    refusals.extend(flows.iter().filter_map(|finished| finished.refused()));
     let mut played = Played {
         name: act.name.clone(),
         from_ns,
@@ -85,10 +105,11 @@ pub fn play(plan: &Plan, act: &Act, stage: &Stage, progress: &Progress) -> Resul
         figures: Figures::new(),
         lateness,
         problems,
+        refusals,
         checked: Vec::new(),
         sentence: String::new(),
     };
-    played.figures = figures::of(plan, &played, stage);
+    played.figures = figures::of(plan, act, &played, stage);
     Ok(played)
 }
 
@@ -99,7 +120,7 @@ fn play_steps(
     context: &Context,
     from_ns: u64,
     progress: &Progress,
-) -> Result<(Vec<Flow>, Vec<String>)> {
+) -> Result<(Vec<Flow>, Trouble)> {
     let done: Vec<Arc<AtomicBool>> = act.steps.iter().map(|_| Arc::default()).collect();
     let mut threads = Vec::new();
     for (index, step) in act.steps.iter().enumerate() {
@@ -132,34 +153,79 @@ fn play_steps(
             last = (now, bytes);
         }
     }
-    let (mut flows, mut problems) = (Vec::new(), Vec::new());
-    for thread in threads {
+    let (mut flows, mut trouble) = (Vec::new(), Trouble::default());
+    for (thread, step) in threads.into_iter().zip(&act.steps) {
         match thread.join().map_err(|_| Error::Thread("step".into()))? {
             Ok(flow) => flows.extend(flow),
-            Err(error) => problems.push(product_problem(error)?),
+            Err(error) => trouble.note(step.name().unwrap_or("a step"), step.from().unwrap_or(""), error)?,
         }
     }
-    Ok((flows, problems))
+    Ok((flows, trouble))
 }
 
-/// What the product did wrong fails the act and the run goes on; what the lab could not do ends the run.
-fn product_problem(error: Error) -> Result<String> {
-    match error {
-        Error::Broker { .. } | Error::Rest { .. } => Ok(error.chain()),
-        Error::Scenario(_)
-        | Error::ScenarioUnreadable { .. }
-        | Error::Host { .. }
-        | Error::Io { .. }
-        | Error::Netlink { .. }
-        | Error::ChildEnded { .. }
-        | Error::NeverReady { .. }
-        | Error::Thread(_) => Err(error),
+/// What went wrong in an act.
+#[derive(Default)]
+struct Trouble {
+    problems: Vec<String>,
+    refusals: Vec<RefusedFlow>,
+}
+
+impl Trouble {
+    /// What the product did wrong fails the act and the run goes on; what the lab could not do ends the run.
+    fn note(&mut self, flow: &str, host: &str, error: Error) -> Result<()> {
+        let text = format!("{flow}: {}", error.chain());
+        match error {
+            Error::Broker { .. } | Error::Rest { .. } | Error::OnlyLater { .. } => {}
+            Error::Refused { refused, .. } => {
+                self.refusals.push(RefusedFlow {
+                    flow: flow.to_owned(),
+                    host: host.to_owned(),
+                    refused: *refused,
+                });
+            }
+            Error::Scenario(_)
+            | Error::ScenarioUnreadable { .. }
+            | Error::Out { .. }
+            | Error::Host { .. }
+            | Error::Io { .. }
+            | Error::Netlink { .. }
+            | Error::ChildEnded { .. }
+            | Error::NeverReady { .. }
+            | Error::Thread(_) => return Err(error),
+        }
+        self.problems.push(text);
+        Ok(())
     }
+}
+
+/// What this act bought must not stand in the way of the next one, whichever way it ended.
+fn give_back(act: &Act, stage: &Stage, trouble: &mut Trouble, progress: &Progress) -> Result<()> {
+    let Some(market) = &stage.market else { return Ok(()) };
+    progress.phase(act, "waiting until what was bought has ended");
+    match market.give_back(&stage.topology) {
+        Ok(given) => {
+            if given.cancelled > 0 {
+                stage.note_given_back();
+            }
+            if given.rules_left > 0 {
+                let left = format!("{} rules are left in the kernel after the act", given.rules_left);
+                trouble.problems.push(left);
+            }
+        }
+        Err(error) => trouble.note("giving back what was bought", "", error)?,
+    }
+    Ok(())
 }
 
 impl Finished {
     fn unsettled(flow: Flow) -> Finished {
-        Finished { flow, settled: None, receiver_bytes: 0, dropped_bytes: 0 }
+        Finished { flow, settled: None, receiver_bytes: 0, dropped_bytes: None }
+    }
+
+    /// The refusal that came before a counter-offer.
+    fn refused(&self) -> Option<RefusedFlow> {
+        let refused = self.flow.purchase.as_ref()?.refused.clone()?;
+        Some(RefusedFlow { flow: self.flow.name.clone(), host: self.flow.host.clone(), refused })
     }
 }
 
@@ -185,6 +251,6 @@ fn settle(stage: &Stage, flow: Flow) -> Result<Finished> {
 fn count(stage: &Stage, counts: &Counts, mut finished: Finished) -> Result<Finished> {
     let flow = &finished.flow;
     finished.receiver_bytes = counts.flow(flow.port).bytes;
-    finished.dropped_bytes = stage.dropped(flow.protocol, &flow.host, flow.port)?.1;
+    finished.dropped_bytes = stage.dropped(flow.protocol, &flow.host, flow.port)?.map(|(_, bytes)| bytes);
     Ok(finished)
 }

@@ -1,16 +1,19 @@
 //! Puts what was played together into the report.
 
-use super::act::{Finished, Played};
+use super::act::{Finished, Played, RefusedFlow};
 use super::figures::{self, class_rate_bps, others_rtt, others_window};
 use super::judge;
-use super::sentence::figure;
+use super::sentence::{figure, floor_share_min};
 use super::stage::Stage;
 use super::step::FlowKind;
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::market::offer::Offered;
+use crate::market::purchase::Settled;
 use crate::report::model::{
-    ActReport, BillReport, FlowReport, LinkReport, MarkReport, OthersReport, PurchaseReport, Report,
-    RttReport, ScheduleReport, SeriesKind, SeriesReport, VERSION, Verdict,
+    ActReport, BillReport, CounterOfferReport, FlowReport, LinkReport, MarkReport, OthersReport,
+    PurchaseReport, RefusalReport, Report, RttReport, ScheduleReport, SeriesKind, SeriesReport, VERSION,
+    Verdict,
 };
 use crate::scenario::Plan;
 use crate::scenario::metric::OTHERS;
@@ -102,14 +105,16 @@ fn act_report(plan: &Plan, act: &Act, played: &Played, stage: &Stage) -> ActRepo
         title: act.title.clone(),
         role: act.role.map(|role| role.name().to_owned()),
         sentence: played.sentence.clone(),
-        passed: played.checked.iter().all(|checked| checked.holds),
+        passed: played.passed(),
+        problems: played.problems.clone(),
+        refusals: played.refusals.iter().map(|refused| refusal_report(&act.name, refused)).collect(),
         from_s: at_s(from_ns),
         until_s: at_s(played.until_ns),
         series: lines,
         schedules: played.flows.iter().filter_map(|f| schedule_report(f, &at_s)).collect(),
         rtt: rtt_reports(stage, from_ns, played),
         flows: played.flows.iter().map(flow_report).collect(),
-        others: others_report(plan, played, stage),
+        others: others_report(plan, act, played, stage),
         marks: played
             .marks
             .iter()
@@ -174,39 +179,66 @@ fn flow_report(finished: &Finished) -> FlowReport {
         mss_over_mtu: figures::mss_over_mtu(flow),
         receiver_bytes: finished.receiver_bytes,
         dropped_bytes: finished.dropped_bytes,
-        gap_ms_max: flow.received.gap_ns_max as f64 / 1e6,
+        gap_ms_max: flow.received.gap_ms_max(),
         purchase: purchase_report(finished),
     }
 }
 
 fn purchase_report(finished: &Finished) -> Option<PurchaseReport> {
     let bought = finished.flow.purchase.as_ref()?;
-    let (settled, checked) = finished.settled.as_ref()?;
+    let (settled, checked) = finished.settled.as_ref().map(|(s, c)| (s, c)).unzip();
     Some(PurchaseReport {
         reservation_id: bought.reservation_id.clone(),
-        refused: bought.refused.as_ref().map(|r| format!("{} {}: {}", r.status, r.code, r.message)),
-        promised_bps: figures::promised_bps(&finished.flow).unwrap_or(0.0),
+        promised_bps: figures::promised_bps(&finished.flow),
         active_after_ms: (bought.active_ns - bought.asked_ns) as f64 / 1e6,
         held_micros: bought.held_micros,
-        charged_micros: settled.charged_micros(),
-        metered_bytes: settled.metered_bytes(),
+        charged_micros: settled.and_then(Settled::charged_micros),
+        metered_bytes: settled.and_then(Settled::metered_bytes),
         currency: bought.currency.clone(),
         price_lines: bought.price_lines.clone(),
-        evidence: settled.evidence.clone(),
-        bill: BillReport { recomputed_micros: checked.recomputed_micros, text: checked.text.clone() },
+        evidence: settled.map_or(serde_json::Value::Null, |s| s.evidence.clone()),
+        bill: checked.map(|c| BillReport { recomputed_micros: c.recomputed_micros, text: c.text.clone() }),
     })
 }
 
-fn others_report(plan: &Plan, played: &Played, stage: &Stage) -> OthersReport {
-    let (from_ns, until_ns) = others_window(played);
-    let rtt = others_rtt(stage, from_ns, until_ns);
+fn refusal_report(act: &str, RefusedFlow { flow, host, refused }: &RefusedFlow) -> RefusalReport {
+    let counter_offer = |(at, offer): (usize, &Offered)| CounterOfferReport {
+        variant: offer.variant.clone(),
+        rate_bps: offer.rate_bps,
+        bytes: offer.bytes,
+        from: rfc3339(offer.from.ms()),
+        until: rfc3339(offer.until.ms()),
+        starts_in_ms: offer.starts_in_ms,
+        price_micros: offer.price_micros,
+        currency: offer.currency.clone(),
+        taken: refused.taken == Some(at),
+        text: offer.words(),
+    };
+    RefusalReport {
+        act: act.to_owned(),
+        flow: flow.clone(),
+        host: host.clone(),
+        status: refused.status,
+        code: refused.code.clone(),
+        message: refused.message.clone(),
+        counter_offers: refused.offers.iter().enumerate().map(counter_offer).collect(),
+    }
+}
+
+fn others_report(plan: &Plan, act: &Act, played: &Played, stage: &Stage) -> OthersReport {
+    let window = others_window(act, played);
+    let rtt = window.map(|(from_ns, until_ns)| others_rtt(stage, from_ns, until_ns)).unwrap_or_default();
     let own = |name: &str| figure(&played.figures, &played.name, OTHERS, name);
     OthersReport {
-        l3_bps: own("l3_bps").unwrap_or(0.0),
-        class_rate_bps: plan.market.map(|_| class_rate_bps(played, from_ns, until_ns)),
+        l3_bps: own("l3_bps"),
+        class_rate_bps: window
+            .filter(|_| plan.market.is_some())
+            .map(|(from_ns, until_ns)| class_rate_bps(played, from_ns, until_ns)),
         floor_bps: own("floor_bps"),
+        l3_over_floor: own("l3_over_floor"),
+        floor_share_min: floor_share_min(act),
         rtt_p50_ms: rtt.p50_ms,
         rtt_p99_ms: rtt.p99_ms,
-        rtt_loss: rtt.loss,
+        rtt_loss: own("rtt_loss"),
     }
 }

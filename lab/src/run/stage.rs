@@ -39,6 +39,7 @@ pub struct Stage {
 }
 
 impl Stage {
+    /// Builds it all. The folder for results is made only when this host can run the scenario.
     pub fn build(plan: &Plan, out: &Path, binaries: Option<Binaries>, progress: &Progress) -> Result<Stage> {
         check_congestion(plan.tcp.name())?;
         progress.say("building the network");
@@ -53,6 +54,7 @@ impl Stage {
             false => None,
         };
         let (echo, probes) = start_probes(plan, &topology)?;
+        let out = super::prepare_out(out)?;
         let market = match binaries {
             None => None,
             Some(binaries) => {
@@ -68,7 +70,7 @@ impl Stage {
             backend: line.backend(),
             line: Arc::new(line),
             topology: Arc::new(topology),
-            out: out.to_owned(),
+            out,
             started_wall_ms: clock::wall_ns() / clock::MS,
             started_ns: clock::now_ns(),
             slot_ns: plan.market.map_or(clock::SECOND, |m| m.slot_s * clock::SECOND),
@@ -84,19 +86,27 @@ impl Stage {
         self.topology.server().cloned()
     }
 
-    /// Packets and layer-3 bytes of a step's flow that the line dropped.
-    pub fn dropped(&self, protocol: u8, from: &str, port: u16) -> Result<(u64, u64)> {
-        // netem does not tell flows apart; what was paid never queues there, because the agent shapes to less.
-        Ok(self.line.dropped(flow_match(&self.topology, protocol, from, port)?).unwrap_or_default())
+    /// Packets and layer-3 bytes of a step's flow that the line dropped; netem does not tell flows apart.
+    pub fn dropped(&self, protocol: u8, from: &str, port: u16) -> Result<Option<(u64, u64)>> {
+        Ok(self.line.dropped(flow_match(&self.topology, protocol, from, port)?))
     }
 
     /// What was bought is taken in whole slots: until the last one is over, its rate is not for sale again.
     pub fn note_sold(&self, flow: &Flow) {
         let Some(bought) = &flow.purchase else { return };
         let until_ms = bought.schedule.window().map_or(0, |window| window.until.ms());
+        self.sold_until_ns.fetch_max(self.slot_end_ns(until_ms), Ordering::AcqRel);
+    }
+
+    /// Everything that was bought has ended, some of it before its time: only this slot is still taken.
+    pub fn note_given_back(&self) {
+        let over = self.slot_end_ns(clock::wall_ns() / clock::MS);
+        self.sold_until_ns.store(over, Ordering::Release);
+    }
+
+    fn slot_end_ns(&self, wall_ms: u64) -> u64 {
         let slot_ms = self.slot_ns / clock::MS;
-        let over = clock::monotonic_of_wall_ms(until_ms.div_ceil(slot_ms) * slot_ms);
-        self.sold_until_ns.fetch_max(over, Ordering::AcqRel);
+        clock::monotonic_of_wall_ms(wall_ms.div_ceil(slot_ms) * slot_ms)
     }
 
     /// When nothing that was bought so far takes capacity any more.

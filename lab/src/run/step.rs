@@ -21,7 +21,7 @@ use std::sync::PoisonError;
 /// Start-up that a rate is not judged by: slow start, and the queues filling.
 const SETTLING_NS: u64 = clock::SECOND;
 /// A shorter stretch says nothing about a rate.
-const MEASURED_NS_MIN: u64 = 400 * clock::MS;
+pub const MEASURED_NS_MIN: u64 = 400 * clock::MS;
 /// A stream sends this share of what it bought, so that its own timing does not overflow its queue.
 const FILL_PPM: u64 = 995_000;
 /// A bought stream ends this long before its promise, so that nothing is in flight when it ends.
@@ -129,7 +129,7 @@ impl Context {
         let Some(market) = &self.market else { return Ok(None) };
         let bought = purchase::buy(&market.customer(host), order)?;
         if let Some(refused) = &bought.refused {
-            let code = refused.code.rsplit('.').next().unwrap_or_default();
+            let code = refused.short_code();
             self.mark(format!("{} is refused ({code}), takes a counter-offer", name_of(host)));
         } else {
             self.mark(format!("{}'s promise is active", name_of(host)));

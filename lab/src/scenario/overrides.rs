@@ -1,6 +1,7 @@
 //! `--set path=value`: change one number without an editor.
 
 use super::Problem;
+use super::plan::there_are;
 use toml::{Table, Value};
 
 /// Applies each `path=value` and gives the changed text. The path goes by keys, `.`-separated; an element of
@@ -15,15 +16,35 @@ pub fn apply(text: &str, sets: &[String]) -> Result<String, Problem> {
         let last = keys.pop().unwrap_or_default();
         let mut place = &mut root;
         for key in keys {
-            place = step(place, key).ok_or_else(|| no_such(set, key))?;
+            let known = names_in(place);
+            place = step(place, key).ok_or_else(|| no_such(set, key, &known))?;
         }
-        put(place, last, value.trim()).ok_or_else(|| no_such(set, last))?;
+        let known = names_in(place);
+        put(place, last, value.trim()).ok_or_else(|| no_such(set, last, &known))?;
     }
     toml::to_string(&root).map_err(|e| Problem::of_set("", e))
 }
 
-fn no_such(set: &str, key: &str) -> Problem {
-    Problem::of_set(set, format!("the scenario has no `{key}` there"))
+fn no_such(set: &str, key: &str, known: &str) -> Problem {
+    Problem::of_set(set, format!("the scenario has no `{key}` there; {known}"))
+}
+
+/// What can be named at a place: keys of a table; names, or else indices, of a list's elements.
+fn names_in(place: &Value) -> String {
+    match place {
+        Value::Table(table) => there_are(table.keys().map(String::as_str)),
+        Value::Array(items) => {
+            let name = |(index, item): (usize, &Value)| {
+                let name = item.get("name").and_then(Value::as_str);
+                name.map_or_else(|| index.to_string(), str::to_owned)
+            };
+            let names: Vec<String> = items.iter().enumerate().map(name).collect();
+            there_are(names.iter().map(String::as_str))
+        }
+        Value::String(_) | Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_) => {
+            format!("it is a value, {place}")
+        }
+    }
 }
 
 fn step<'a>(place: &'a mut Value, key: &str) -> Option<&'a mut Value> {
@@ -79,9 +100,15 @@ mod tests {
     #[test]
     fn what_is_not_there_is_named() {
         let error = apply(TEXT, &["line.sideways.rate=1".to_owned()]).unwrap_err().to_string();
-        assert!(error.contains("no `sideways` there"), "{error}");
-        assert!(apply(TEXT, &["act.paid.n.7=1".to_owned()]).is_err());
-        assert!(apply(TEXT, &["nonsense".to_owned()]).is_err());
-        assert!(apply(TEXT, &["lab.seed.deep=1".to_owned()]).is_err());
+        assert!(error.contains("no `sideways` there; there is up"), "{error}");
+        for (set, known) in [
+            ("act.paid.n.7=1", "no `7` there; there are 0, 1"),
+            ("act.free.n.0=1", "no `free` there; there is paid"),
+            ("nonsense", "write it as path=value"),
+            ("lab.seed.deep=1", "no `deep` there; it is a value, 7"),
+        ] {
+            let error = apply(TEXT, &[set.to_owned()]).unwrap_err().to_string();
+            assert!(error.contains(known), "{set}: {error}");
+        }
     }
 }

@@ -284,8 +284,18 @@ fn known_host(hosts: &[PlannedHost], name: &toml::Spanned<String>) -> Checked<St
     if hosts.iter().any(|h| h.name == *wanted) {
         return Ok(wanted.clone());
     }
-    let known: Vec<&str> = hosts.iter().map(|h| h.name.as_str()).collect();
-    Err(Flaw::new(name.span(), format!("no host is named {wanted:?}; there are {}", known.join(", "))))
+    let known = there_are(hosts.iter().map(|h| h.name.as_str()));
+    Err(Flaw::new(name.span(), format!("no host is named {wanted:?}; {known}")))
+}
+
+/// The names that exist, for whoever wrote one that does not.
+pub(super) fn there_are<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.collect();
+    match names.as_slice() {
+        [] => "there are none".into(),
+        [one] => format!("there is {one}"),
+        many => format!("there are {}", many.join(", ")),
+    }
 }
 
 fn plan_loads(
@@ -338,7 +348,9 @@ impl Planner<'_> {
     fn act(&mut self, act: &file::Act, loads: &BTreeMap<String, Load>) -> Checked<Act> {
         for name in &act.load {
             if !loads.contains_key(name.get_ref()) {
-                return Err(Flaw::new(name.span(), format!("no load is named {:?}", name.get_ref())));
+                let known = there_are(loads.keys().map(String::as_str));
+                let message = format!("no load is named {:?}; {known}", name.get_ref());
+                return Err(Flaw::new(name.span(), message));
             }
         }
         let mut steps: Vec<Step> = Vec::new();
@@ -384,10 +396,10 @@ impl Planner<'_> {
             None => None,
             Some(name) => {
                 Some(before.iter().position(|s| s.name() == Some(name.get_ref())).ok_or_else(|| {
-                    Flaw::new(
-                        name.span(),
-                        format!("no earlier step of this act is named {:?}", name.get_ref()),
-                    )
+                    let known = there_are(before.iter().filter_map(Step::name));
+                    let message =
+                        format!("no earlier step of this act is named {:?}; {known}", name.get_ref());
+                    Flaw::new(name.span(), message)
                 })?)
             }
         };
@@ -453,6 +465,15 @@ impl Planner<'_> {
 }
 
 impl Step {
+    /// The host that sends the flow, if it makes one.
+    pub fn from(&self) -> Option<&str> {
+        match &self.action {
+            Action::Transfer(t) => Some(&t.from),
+            Action::Stream(s) => Some(&s.from),
+            Action::Broker(_) | Action::PortDown { .. } | Action::Pause { .. } => None,
+        }
+    }
+
     /// Name of the flow that it makes, if it makes one.
     pub fn name(&self) -> Option<&str> {
         match &self.action {
@@ -529,15 +550,13 @@ fn plan_metric(
     let flaw = |message: String| Flaw::new(text.span(), message);
     let metric = Metric::parse(text.get_ref(), act)
         .ok_or_else(|| flaw("a figure is written [act:]subject.figure".into()))?;
-    let known = subjects.get(&metric.act).ok_or_else(|| flaw(format!("no act is named {:?}", metric.act)))?;
+    let known = subjects.get(&metric.act).ok_or_else(|| {
+        let names = there_are(subjects.keys().map(String::as_str));
+        flaw(format!("no act is named {:?}; {names}", metric.act))
+    })?;
     let Some((_, subject)) = known.iter().find(|(name, _)| *name == metric.subject) else {
-        let names: Vec<&str> = known.iter().map(|(name, _)| name.as_str()).collect();
-        return Err(flaw(format!(
-            "act {:?} has no {:?}; there are {}",
-            metric.act,
-            metric.subject,
-            names.join(", ")
-        )));
+        let names = there_are(known.iter().map(|(name, _)| name.as_str()));
+        return Err(flaw(format!("act {:?} has no {:?}; {names}", metric.act, metric.subject)));
     };
     let figures = subject.figures();
     if !figures.contains(&metric.figure.as_str()) {

@@ -40,22 +40,22 @@ impl Received {
         self.bins.range(from_ns.div_ceil(BIN_NS)..until_ns / BIN_NS).map(|(_, bytes)| bytes).sum()
     }
 
-    /// Bits per second in the whole bins of a window.
-    pub fn rate_bps(&self, from_ns: u64, until_ns: u64) -> f64 {
+    /// Bits per second in the whole bins of a window; nothing when it has none.
+    pub fn rate_bps(&self, from_ns: u64, until_ns: u64) -> Option<f64> {
         let bins = (until_ns / BIN_NS).saturating_sub(from_ns.div_ceil(BIN_NS));
-        if bins == 0 {
-            return 0.0;
-        }
-        self.bytes_between(from_ns, until_ns) as f64 * 8e9 / (bins * BIN_NS) as f64
+        (bins > 0).then(|| self.bytes_between(from_ns, until_ns) as f64 * 8e9 / (bins * BIN_NS) as f64)
     }
 
-    /// The slowest stretch of this many bins inside a window, in bits per second.
-    pub fn slowest_bps(&self, from_ns: u64, until_ns: u64, width: u64) -> f64 {
+    /// Longest time between two arrivals; nothing before there were two.
+    pub fn gap_ms_max(&self) -> Option<f64> {
+        (self.packets > 1).then(|| self.gap_ns_max as f64 / 1e6)
+    }
+
+    /// The slowest stretch of this many bins inside a window, in bits per second; nothing when it is shorter.
+    pub fn slowest_bps(&self, from_ns: u64, until_ns: u64, width: u64) -> Option<f64> {
         let (first, end) = (from_ns.div_ceil(BIN_NS), until_ns / BIN_NS);
-        (first..end.saturating_sub(width).saturating_add(1))
-            .map(|bin| self.rate_bps(bin * BIN_NS, (bin + width) * BIN_NS))
-            .reduce(f64::min)
-            .unwrap_or(0.0)
+        let last = end.checked_sub(width)?;
+        (first..=last).filter_map(|bin| self.rate_bps(bin * BIN_NS, (bin + width) * BIN_NS)).reduce(f64::min)
     }
 
     /// Megabits per second in each bin of a window, zeros included.
@@ -92,12 +92,14 @@ mod tests {
                 seen.record(bin * BIN_NS + 5, 12_500);
             }
         }
-        assert_eq!(seen.rate_bps(0, 10 * BIN_NS), 1_000_000.0);
-        assert_eq!(seen.gap_ns_max, 2 * BIN_NS);
-        assert_eq!(seen.slowest_bps(0, 20 * BIN_NS, 1), 0.0);
-        assert_eq!(seen.slowest_bps(0, 20 * BIN_NS, 2), 500_000.0);
-        assert_eq!(seen.slowest_bps(0, 10 * BIN_NS, 10), 1_000_000.0);
+        assert_eq!(Received::default().gap_ms_max(), None);
+        assert_eq!(seen.rate_bps(0, 10 * BIN_NS), Some(1_000_000.0));
+        assert_eq!(seen.gap_ms_max(), Some(200.0));
+        assert_eq!(seen.slowest_bps(0, 20 * BIN_NS, 1), Some(0.0));
+        assert_eq!(seen.slowest_bps(0, 20 * BIN_NS, 2), Some(500_000.0));
+        assert_eq!(seen.slowest_bps(0, 10 * BIN_NS, 10), Some(1_000_000.0));
+        assert_eq!(seen.slowest_bps(0, 5 * BIN_NS, 10), None);
         assert_eq!(seen.mbps_by_bin(9 * BIN_NS, 12 * BIN_NS), vec![1.0, 0.0, 1.0]);
-        assert_eq!(seen.rate_bps(0, 1), 0.0);
+        assert_eq!(seen.rate_bps(0, 1), None);
     }
 }

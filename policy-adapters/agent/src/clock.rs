@@ -71,6 +71,12 @@ impl Clock {
     }
 }
 
+/// Milliseconds as seconds, for people. A difference of clocks is far below what a double holds exactly.
+#[allow(clippy::cast_precision_loss)]
+pub fn seconds(ms: i64) -> f64 {
+    ms as f64 / 1_000.0
+}
+
 fn offset(a: Timestamp, b: Timestamp) -> i64 {
     a.ms().cast_signed().wrapping_sub(b.ms().cast_signed())
 }

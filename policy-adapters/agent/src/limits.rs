@@ -33,6 +33,8 @@ pub const EVENTS_WAITING_MAX: usize = 64;
 pub const MESSAGE_BYTES_MAX: usize = 32 << 20;
 /// Segments of one side's schedule.
 pub const SEGMENTS_MAX: usize = tollway_model::schedule::SEGMENTS_MAX;
+/// Reasons of refusals that are remembered as said; when there are more they are said anew.
+pub const REFUSALS_SAID_MAX: usize = 256;
 /// Names of agents and ports travel in every message.
 pub const NAME_BYTES_MAX: usize = 64;
 /// `IFNAMSIZ` without its NUL.

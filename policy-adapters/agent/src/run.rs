@@ -1,14 +1,15 @@
 //! The agent's loop: one thread, everything in it. Messages of the broker, the enforcer's own times, kernel
 //! events and signals come in; the state goes to disk, the kernel follows, reports go out.
 
-use crate::clock::{self, Clock, Step};
+use crate::clock::{self, Clock, Step, seconds};
 use crate::config::Config;
-use crate::limits::{CLOCK_STEP_MS_MAX, EVENT_DEBOUNCE_MS, HEARTBEAT, RETRY_MS};
+use crate::limits::{CLOCK_STEP_MS_MAX, EVENT_DEBOUNCE_MS, HEARTBEAT, REFUSALS_SAID_MAX, RETRY_MS};
 use crate::link::{self, Broker, Event};
 use crate::outbox::Outbox;
 use crate::store::Store;
 use crate::wire;
 use anyhow::Context;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -34,6 +35,10 @@ struct Agent {
     /// Disk trouble is said once.
     disk_fails: bool,
     kernel_fails: Option<String>,
+    /// Ports whose device was not there at the last look, as it was said.
+    absent: BTreeSet<String>,
+    /// Why legs are refused, as it was said: a leg is asked for again every second.
+    refused: BTreeSet<String>,
 }
 
 /// Runs until SIGTERM or SIGINT. Rules stay: enforcement goes on without the agent.
@@ -118,6 +123,8 @@ fn open(config: Config) -> anyhow::Result<Agent> {
         sent: 0,
         disk_fails: false,
         kernel_fails: None,
+        absent: BTreeSet::new(),
+        refused: BTreeSet::new(),
     };
     tracing::info!(
         agent = %agent.config.agent,
@@ -169,7 +176,7 @@ impl Agent {
             Step::Steady => {}
             Step::Jumped(jump_ms) => {
                 tracing::error!(
-                    jump_ms,
+                    jump_s = seconds(jump_ms),
                     "the wall clock jumped; time goes on without it until the broker confirms"
                 );
             }
@@ -183,8 +190,41 @@ impl Agent {
         let now = self.now();
         let (store, outbox) = (&self.store, &self.outbox);
         self.enforcer.step(now, &mut |state| store.save(state, outbox))?;
+        self.say_absent();
         self.flush();
         Ok(())
+    }
+
+    /// A device that is not there refuses every leg of its port: said when it is missed and when it comes.
+    fn say_absent(&mut self) {
+        for port in &self.config.ports {
+            let (name, device) = (port.name.as_str(), port.device.as_str());
+            if self.enforcer.has_device(name) {
+                if self.absent.remove(name) {
+                    self.refused.clear();
+                    tracing::info!(port = name, device, "the port's device is there now");
+                }
+            } else if self.absent.insert(name.to_owned()) {
+                tracing::warn!(
+                    port = name,
+                    device,
+                    "the port's device does not exist: its legs are refused until it does; compare [[port]] of \
+                     agent.toml with `ip link`"
+                );
+            }
+        }
+    }
+
+    fn say_refused(&mut self, reports: &[Report]) {
+        for report in reports {
+            let Report::Leg { leg, report: PolicyReport::Refused { reason }, .. } = report else { continue };
+            if self.refused.len() >= REFUSALS_SAID_MAX {
+                self.refused.clear();
+            }
+            if self.refused.insert(reason.clone()) {
+                tracing::warn!(%leg, reason = reason.as_str(), "a leg is refused");
+            }
+        }
     }
 
     /// True when it went well.
@@ -192,6 +232,9 @@ impl Agent {
         let now = self.now();
         let (store, outbox) = (&self.store, &self.outbox);
         let outcome = self.enforcer.step(now, &mut |state| store.save(state, outbox));
+        if outcome.is_ok() {
+            self.say_absent();
+        }
         self.flush();
         match outcome {
             Ok(()) => {
@@ -214,6 +257,7 @@ impl Agent {
     /// Numbers what there is to report and makes it durable.
     fn flush(&mut self) {
         let reports = self.enforcer.take_reports();
+        self.say_refused(&reports);
         if !reports.is_empty() {
             self.durable = false;
             let lost = self.outbox.push(reports);
@@ -257,7 +301,7 @@ impl Agent {
                 );
                 let offset_ms = welcome.now_ms.cast_signed().wrapping_sub(self.now().ms().cast_signed());
                 if offset_ms.unsigned_abs() > CLOCK_STEP_MS_MAX {
-                    tracing::warn!(offset_ms, "the broker's clock and this one differ");
+                    tracing::warn!(offset_s = seconds(offset_ms), "the broker's clock and this one differ");
                 }
                 self.clock.broker_says(Timestamp(welcome.now_ms), clock::read());
                 self.enforcer.welcome(welcome.epoch, welcome.slot_s);

@@ -237,7 +237,8 @@ fn twenty_kills_lose_nothing() {
             assert!(classes.contains("7a11:100 parent 7a11:1"), "enforcement goes on: {classes}");
             agent.start();
         }
-        wait_for("the end is near", BOUND, || (now_ms() + 1_000 > until).then_some(()));
+        let left = Duration::from_millis(until.saturating_sub(now_ms()));
+        wait_for("the end is near", left + BOUND, || (now_ms() + 1_000 > until).then_some(()));
         stop.store(true, Ordering::Relaxed);
         let sent = sender.join().expect("sent");
         // The broker is away: the agent ends the leg by itself.
@@ -518,5 +519,40 @@ fn a_start_removes_nothing_before_it_knows_better() {
             (classes.contains("7a11:101 ") && !classes.contains("7a11:100 ")).then_some(())
         });
         assert!(support::our_table().contains("7a11:101") && !support::our_table().contains("7a11:100"));
+    });
+}
+
+#[test]
+fn a_device_that_does_not_exist_is_said_at_the_start_and_at_the_first_refusal() {
+    in_namespace("a_device_that_does_not_exist_is_said_at_the_start_and_at_the_first_refusal", || {
+        let _line = Line::new();
+        let mut broker = Broker::new();
+        let mut agent = Agent::new("absent");
+        let path = agent.directory.join("agent.toml");
+        let config = std::fs::read_to_string(&path).expect("readable");
+        std::fs::write(&path, config.replace("device = \"wan0\"", "device = \"wan9\"")).expect("written");
+        broker.stop();
+        agent.start_logged();
+        agent.wait_log("the port's device does not exist");
+        let line = agent.log();
+        let line = line.lines().find(|line| line.contains("does not exist")).expect("said").to_owned();
+        assert!(line.contains("WARN") && line.contains("wan0") && line.contains("wan9"), "{line}");
+        broker.inner().desired = vec![leg(1, 1, 4000, 10_000_000, now_ms() + 600_000)];
+        broker.start();
+        let refused = "Refused device_missing: port wan0";
+        wait_kinds(&broker, 1, &[refused]);
+        agent.wait_log("a leg is refused");
+        // Asked for again, refused again, and not said again.
+        broker.stop();
+        broker.inner().desired = vec![leg(1, 2, 4000, 10_000_000, now_ms() + 600_000)];
+        broker.start();
+        wait_kinds(&broker, 1, &[refused, refused]);
+        let said = |text: &str| agent.log().lines().filter(|line| line.contains(text)).count();
+        assert_eq!((said("a leg is refused"), said("does not exist")), (1, 1), "{}", agent.log());
+        sh("ip link add wan9 type veth peer name wan9-far");
+        sh("ip link set wan9-far up");
+        sh("ip link set wan9 up");
+        agent.wait_log("the port's device is there now");
+        wait_kinds(&broker, 1, &[refused, refused, "Active"]);
     });
 }

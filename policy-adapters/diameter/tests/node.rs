@@ -162,6 +162,29 @@ async fn requests_go_both_ways_over_one_connection() {
     assert_eq!((view.pending, view.incoming, counters.opened, counters.duplicates), (0, 0, 1, 0));
 }
 
+/// A gateway that gets a RAR before the CCA of the same session does not know the session yet.
+#[tokio::test]
+async fn an_answer_leaves_before_what_was_asked_after_it() {
+    let ((pcrf, mut pcrf_events, mut frames), (pcef, pcef_events, _)) = pair(30_000).await;
+    serve(pcef_events);
+    for _ in 0..50 {
+        let asking = tokio::spawn({
+            let pcef = pcef.clone();
+            async move { pcef.request(ccr_initial(), None).await }
+        });
+        let event = until(&mut pcrf_events, |event| matches!(event, Event::Request(_))).await;
+        let Event::Request(request) = event else { unreachable!("it was looked at") };
+        let answer = answer::answer_with(&request.frame.message(), &messages::origin(US), result::SUCCESS);
+        request.responder.answer(answer.finish().unwrap());
+        within(pcrf.request(rar(), None)).await.unwrap();
+        within(asking).await.unwrap().unwrap();
+        let out = std::iter::from_fn(|| frames.try_recv().ok());
+        let out: Vec<String> =
+            out.filter(|(direction, _)| *direction == Direction::Out).map(|(_, name)| name).collect();
+        assert!(out.ends_with(&["CCA".to_owned(), "RAR".to_owned()]), "{out:?}");
+    }
+}
+
 #[tokio::test]
 async fn both_dial_and_one_connection_stays() {
     // Ports are reserved first, since each must know the other's.

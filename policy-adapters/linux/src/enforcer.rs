@@ -118,6 +118,11 @@ impl Enforcer {
         self.view.get(name).is_some_and(PortView::up)
     }
 
+    /// Whether a port's device exists, as last looked at.
+    pub fn has_device(&self, name: &str) -> bool {
+        self.view.get(name).is_some_and(|port| port.link.is_some())
+    }
+
     /// Something about nf_tables changed: read it in full in the next step.
     pub fn nft_changed(&mut self) {
         self.nft_stale = true;
@@ -264,7 +269,7 @@ impl Enforcer {
         if repaired && self.reconciled != Timestamp::ZERO {
             tracing::warn!("drift: table inet tollway was not what it must be; repaired");
         }
-        self.elements = self.kernel.tables.elements(now)?;
+        self.elements = self.kernel.tables.elements(&self.elements, now)?;
         self.nft_stale = false;
         self.reconciled = now;
         Ok(())

@@ -3,6 +3,9 @@
 /// A dump that another change interrupts is asked for again this often before the step is given up; the next
 /// step tries anew.
 pub const DUMP_TRIES_MAX: usize = 8;
+/// The maps are read again this often when elements seem to be missing: once is enough after a hash table has
+/// grown, which it does seldom and in a millisecond; what is gone in truth costs these reads once.
+pub const MAP_DUMPS_MAX: usize = 5;
 /// A kernel that does not answer for this long is broken; requests are answered synchronously.
 pub const ANSWER_MS_MAX: i64 = 5_000;
 /// Receive buffer of request sockets: thousands of acknowledgements wait in it until they are read.

@@ -41,6 +41,19 @@ pub enum Told {
     Refused,
 }
 
+impl Told {
+    /// For log lines.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Told::Nothing => "unsaid",
+            Told::Accepted => "accepted",
+            Told::Active { .. } => "active",
+            Told::Lost => "lost",
+            Told::Refused => "refused",
+        }
+    }
+}
+
 /// One leg that is here.
 #[derive(Clone, PartialEq, Eq, Encode, Decode, Debug)]
 pub struct LegRecord {

@@ -2,6 +2,7 @@
 //! written to; what is unknown inside it is removed.
 
 use crate::error::{Error, Result};
+use crate::limits;
 use crate::socket::Socket;
 use crate::structure::{Messages, PRIORITY_MANGLE};
 use std::collections::BTreeMap;
@@ -222,29 +223,44 @@ impl Tables {
         Err(Error::Overrun { doing: "waiting for a transaction's acknowledgement" })
     }
 
-    /// Every element of our maps.
+    /// Every element of our maps. While the hash table of a map grows, a dump leaves out elements and says nothing of it:
+    /// the kernel goes on at a count of elements, which lie in another order then. So it is asked again as long as one of
+    /// the `known` elements is missing.
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn elements(&mut self, now: Timestamp) -> Result<BTreeMap<Key, Target>> {
+    pub fn elements(
+        &mut self,
+        known: &BTreeMap<Key, Target>,
+        now: Timestamp,
+    ) -> Result<BTreeMap<Key, Target>> {
         let mut all = BTreeMap::new();
-        for map in Map::ALL {
-            let mut writer = Writer::new();
-            nft::dump_elements(&mut writer, self.socket.sequence(1), map);
-            let read = self.socket.dump(
-                "list the elements of a map",
-                writer.bytes(),
-                Vec::new,
-                |out: &mut Vec<(Key, Target)>, message| {
-                    let _foreign = nft::parse_elements(message.payload, now, out);
-                },
-            );
-            match read {
-                Err(error) if error.errno() == Some(libc::ENOENT) => {}
-                other => all.extend(other?),
+        for _ in 0..limits::MAP_DUMPS_MAX {
+            for map in Map::ALL {
+                all.extend(self.dump_map(map, now)?);
+            }
+            if known.keys().all(|key| all.contains_key(key)) {
+                break;
             }
         }
         Ok(all)
+    }
+
+    fn dump_map(&mut self, map: Map, now: Timestamp) -> Result<Vec<(Key, Target)>> {
+        let mut writer = Writer::new();
+        nft::dump_elements(&mut writer, self.socket.sequence(1), map);
+        let read = self.socket.dump(
+            "list the elements of a map",
+            writer.bytes(),
+            Vec::new,
+            |out: &mut Vec<(Key, Target)>, message| {
+                let _foreign = nft::parse_elements(message.payload, now, out);
+            },
+        );
+        match read {
+            Err(error) if error.errno() == Some(libc::ENOENT) => Ok(Vec::new()),
+            other => other,
+        }
     }
 
     /// Applies a difference in one transaction: all of it or nothing.

@@ -93,6 +93,13 @@ pub fn engine() -> Engine {
             reason: "bench".into(),
         },
     );
+    engine.handle(
+        T0,
+        Input::AdapterConnected {
+            enforcement_point: config().accesses[0].enforcement_point.clone(),
+            connection: 1,
+        },
+    );
     drain(&mut engine);
     engine
 }

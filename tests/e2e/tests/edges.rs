@@ -16,9 +16,11 @@ const EDGES: &[(&str, &[&str])] = &[
     ("tollway-agent", &["tollway-linux", "tollway-proto", "tollway-policy", "tollway-model"]),
     ("tollway-diameter", &[]),
     ("tollway-gx", &["tollway-diameter", "tollway-policy", "tollway-model"]),
+    ("tollway-rx", &["tollway-diameter", "tollway-policy", "tollway-model"]),
     ("tollway-proto", &[]),
     ("tollway-link", &[]),
     ("tollway-lab", &["tollway-link", "tollway-netlink", "tollway-proto", "tollway-policy", "tollway-model"]),
+    ("tollway-pcef", &["tollway-netlink", "tollway-link"]),
     (
         "tollway",
         &[

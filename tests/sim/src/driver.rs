@@ -126,8 +126,12 @@ impl Driver {
         }
     }
 
-    pub fn disconnect(&mut self, node: Node) {
-        self.connections.retain(|_, (n, _)| *n != node);
+    /// The broker learns of it at once, or is away and knows of no connection when it is back.
+    pub fn disconnect(&mut self, desk: &mut Desk<'_>, node: Node) {
+        let gone: Vec<_> = self.connections.extract_if(.., |_, (n, _)| *n == node).collect();
+        for (enforcement_point, (_, connection)) in gone {
+            self.step(desk, Input::AdapterDisconnected { enforcement_point, connection });
+        }
     }
 
     pub fn arrive(&mut self, desk: &mut Desk<'_>, node: Node, message: Message) {

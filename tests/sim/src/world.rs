@@ -361,7 +361,7 @@ impl World {
 
     fn break_connection(&mut self, node: Node) {
         self.wires[node].generation += 1;
-        self.driver.disconnect(node);
+        self.with_driver(|driver, desk| driver.disconnect(desk, node));
         let generation = self.wires[node].generation;
         let at = self.now.plus_ms(50);
         self.trace.step(self.now, "breaks", self.actors[node].name(), "");

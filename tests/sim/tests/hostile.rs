@@ -122,6 +122,9 @@ fn input(rng: &mut Rng, now: Timestamp, published: &Published, revision: u64, la
             actor: "x".repeat(2_000),
             reason: "ß".repeat(400),
         },
+        2 if rng.chance(500_000) => {
+            Input::AdapterDisconnected { enforcement_point: "router1".into(), connection: number(rng) }
+        }
         2 => Input::AdapterConnected { enforcement_point: "router1".into(), connection: number(rng) },
         3..=6 => {
             let enforcement_point = if rng.chance(900_000) { "router1" } else { "" }.to_owned();

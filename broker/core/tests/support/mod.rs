@@ -13,7 +13,7 @@ use tollway_model::{
     AccessId, Amount, BitsPerSecond, Currency, CustomerId, Direction, Flow, Micros, OfferId, Protocol,
     ReservationId, Slot, SlotLength, Timestamp,
 };
-use tollway_policy::{ClassShape, PolicyCommand, PolicyReport, Reading, Report, SlotReading};
+use tollway_policy::{ClassShape, DesiredLeg, PolicyCommand, PolicyReport, Reading, Report, SlotReading};
 
 pub const SHOP: CustomerId = CustomerId(1);
 pub const RIVAL: CustomerId = CustomerId(2);
@@ -86,6 +86,7 @@ pub struct World {
     pub request: u64,
     pub journal: Vec<Envelope>,
     pub commands: Vec<PolicyCommand>,
+    pub sets: Vec<Vec<DesiredLeg>>,
     pub replies: Vec<Reply>,
     pub repeats: Vec<tollway_model::Seq>,
 }
@@ -98,6 +99,7 @@ impl World {
             request: 0,
             journal: Vec::new(),
             commands: Vec::new(),
+            sets: Vec::new(),
             replies: Vec::new(),
             repeats: Vec::new(),
         };
@@ -107,7 +109,16 @@ impl World {
         for customer in [SHOP, RIVAL] {
             world.top_up(customer, 10_000_000);
         }
+        world.agent_connects();
         world
+    }
+
+    pub fn agent_connects(&mut self) {
+        self.input(Input::AdapterConnected { enforcement_point: "router1".into(), connection: 1 });
+    }
+
+    pub fn agent_leaves(&mut self) {
+        self.input(Input::AdapterDisconnected { enforcement_point: "router1".into(), connection: 1 });
     }
 
     pub fn input(&mut self, input: Input) {
@@ -120,7 +131,8 @@ impl World {
                 Output::Reply { reply, .. } => self.replies.push(reply),
                 Output::Policy { command, .. } => self.commands.push(command),
                 Output::Repeat { at, .. } => self.repeats.push(at),
-                Output::DesiredSet { .. } | Output::Ack { .. } => {}
+                Output::DesiredSet { legs, .. } => self.sets.push(legs),
+                Output::Ack { .. } => {}
             }
         }
         self.engine.check_invariants().unwrap();

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use tollway_billing::Unit;
 use tollway_core::Reservation;
 use tollway_core::record::UsageFact;
-use tollway_model::{Slot, SlotLength};
+use tollway_model::{Slot, SlotLength, Timestamp};
 use utoipa::ToSchema;
 
 /// A stretch of the schedule at one frozen price.
@@ -28,6 +28,9 @@ pub struct ChargeSegmentView {
 #[derive(Serialize, ToSchema)]
 pub struct SlotChargeView {
     pub slot_from: Instant,
+    /// Before `slot_from` when slots before this one had no reading: `bytes` are then of all time from here to the
+    /// slot's end.
+    pub covers_from: Instant,
     /// Index into `segments`.
     pub segment: u32,
     pub kept_ms: u64,
@@ -129,29 +132,39 @@ pub fn charges_view(
     }
 }
 
+#[derive(Default)]
+struct SlotSum {
+    covers_from: Option<Timestamp>,
+    kept_ms: u64,
+    bytes: u64,
+    unconfirmed_ms: u64,
+}
+
 /// A slot may have been read several times; what is charged of it is their sum. Slots in which nothing counts
 /// for this unit and nothing was unconfirmed are left away.
 fn slots(facts: &[UsageFact], unit: Unit, slot_length: SlotLength) -> Vec<SlotChargeView> {
-    let mut sums: BTreeMap<(Slot, u32), (u64, u64, u64)> = BTreeMap::new();
+    let mut sums: BTreeMap<(Slot, u32), SlotSum> = BTreeMap::new();
     for fact in facts {
         let counts = match unit {
             Unit::MbpsHour => fact.kept_ms > 0,
             Unit::Gb => fact.charged_bytes > 0,
         };
         if counts || fact.unconfirmed_ms > 0 {
-            let (kept_ms, bytes, unconfirmed_ms) = sums.entry((fact.reading.slot, fact.segment)).or_default();
-            *kept_ms = kept_ms.saturating_add(fact.kept_ms);
-            *bytes = bytes.saturating_add(fact.charged_bytes);
-            *unconfirmed_ms = unconfirmed_ms.saturating_add(fact.unconfirmed_ms);
+            let sum = sums.entry((fact.reading.slot, fact.segment)).or_default();
+            sum.covers_from = sum.covers_from.or(fact.covers_from);
+            sum.kept_ms = sum.kept_ms.saturating_add(fact.kept_ms);
+            sum.unconfirmed_ms = sum.unconfirmed_ms.saturating_add(fact.unconfirmed_ms);
+            sum.bytes = sum.bytes.saturating_add(fact.charged_bytes);
         }
     }
     sums.into_iter()
-        .map(|((slot, segment), (kept_ms, bytes, unconfirmed_ms))| SlotChargeView {
+        .map(|((slot, segment), sum)| SlotChargeView {
             slot_from: Instant(slot_length.start_of(slot)),
+            covers_from: Instant(sum.covers_from.unwrap_or(slot_length.start_of(slot))),
             segment,
-            kept_ms,
-            bytes,
-            unconfirmed_ms,
+            kept_ms: sum.kept_ms,
+            bytes: sum.bytes,
+            unconfirmed_ms: sum.unconfirmed_ms,
         })
         .collect()
 }

@@ -6,7 +6,7 @@ use crate::store::{LegInterval, Page};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use tollway_core::record::UsageFact;
-use tollway_model::{Slot, SlotLength};
+use tollway_model::{Slot, SlotLength, Timestamp};
 use utoipa::ToSchema;
 
 /// A stretch in which the leg was in one state.
@@ -23,6 +23,9 @@ pub struct IntervalView {
 #[derive(Serialize, ToSchema)]
 pub struct SlotEvidenceView {
     pub slot_from: Instant,
+    /// Before `slot_from` when slots before this one had no reading: `promised_bytes` and `delivered_bytes` are then of
+    /// all time from here to the slot's end.
+    pub covers_from: Instant,
     pub promised_bytes: u64,
     pub delivered_bytes: u64,
     pub active_ms: u64,
@@ -52,6 +55,7 @@ pub struct EvidenceView {
 
 #[derive(Default)]
 struct SlotSum {
+    covers_from: Option<Timestamp>,
     promised: u64,
     delivered: u64,
     active_ms: u64,
@@ -100,6 +104,8 @@ fn slots(facts: &[UsageFact], slot_length: SlotLength) -> Vec<SlotEvidenceView> 
     let mut sums: BTreeMap<Slot, SlotSum> = BTreeMap::new();
     for fact in facts {
         let sum = sums.entry(fact.reading.slot).or_default();
+        // Only the first reading of a slot has time before it to tell.
+        sum.covers_from = sum.covers_from.or(fact.covers_from);
         sum.promised = sum.promised.max(fact.promised_bytes);
         sum.delivered = sum.delivered.saturating_add(fact.delivered_bytes);
         sum.active_ms = sum.active_ms.saturating_add(u64::from(fact.reading.active_ms));
@@ -111,6 +117,7 @@ fn slots(facts: &[UsageFact], slot_length: SlotLength) -> Vec<SlotEvidenceView> 
     sums.into_iter()
         .map(|(slot, sum)| SlotEvidenceView {
             slot_from: Instant(slot_length.start_of(slot)),
+            covers_from: Instant(sum.covers_from.unwrap_or(slot_length.start_of(slot))),
             promised_bytes: sum.promised,
             delivered_bytes: sum.delivered,
             active_ms: sum.active_ms.min(slot_length.ms()),

@@ -22,7 +22,7 @@ pub struct FlowIn {
 #[derive(Deserialize, ToSchema, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceIn {
-    #[schema(value_type = String, example = "10.0.0.2")]
+    #[schema(value_type = String, example = "10.10.0.2")]
     pub address: IpAddr,
     /// Absent: every port of the device.
     #[schema(minimum = 1)]
@@ -32,7 +32,7 @@ pub struct DeviceIn {
 #[derive(Deserialize, ToSchema, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct RemoteIn {
-    #[schema(value_type = String, example = "10.1.0.2")]
+    #[schema(value_type = String, example = "10.20.0.2")]
     pub address: IpAddr,
     #[schema(minimum = 1)]
     pub port: u16,

@@ -32,14 +32,17 @@ pub struct QuoteIn {
 
 /// A constant rate over the whole window, or payload bytes by its end.
 #[derive(Deserialize, ToSchema, Debug)]
-#[serde(rename_all = "snake_case")]
+#[serde(
+    rename_all = "snake_case",
+    expecting = r#"an object with one need, such as {"rate": {"rate_bps": 8000000}} or {"bytes": {"bytes": 40000000}}"#
+)]
 pub enum NeedIn {
     Rate(RateNeedIn),
     Bytes(BytesNeedIn),
 }
 
 #[derive(Deserialize, ToSchema, Debug)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = r#"an object such as {"rate_bps": 8000000}"#)]
 pub struct RateNeedIn {
     /// IP bits per second.
     #[schema(minimum = 1)]
@@ -47,7 +50,7 @@ pub struct RateNeedIn {
 }
 
 #[derive(Deserialize, ToSchema, Debug)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = r#"an object such as {"bytes": 40000000}"#)]
 pub struct BytesNeedIn {
     /// Payload bytes.
     #[schema(minimum = 1)]

@@ -17,7 +17,7 @@ pub struct LegView {
     pub state: String,
     pub attempt: u32,
     pub since: Instant,
-    /// Why, when it is lost or refused.
+    /// Why, when it is lost, refused, or told to nobody since no agent is connected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -46,6 +46,8 @@ pub struct ReservationView {
     pub promise: String,
     /// `completed`, `cancelled`, `expired` or `terminated`.
     pub end_reason: Option<String>,
+    /// More about the end; `NOT_INSTALLED: …` when no enforcement point made it so.
+    pub end_detail: Option<String>,
     pub leg: LegView,
     pub window: WindowView,
     pub schedule: Vec<SegmentView>,
@@ -86,6 +88,7 @@ pub fn reservation_view(names: Names<'_>, reservation: &Reservation) -> Reservat
         kind: reservation.terms.kind.as_str().to_owned(),
         promise: reservation.promise.as_str().to_owned(),
         end_reason,
+        end_detail: reservation.end_detail.clone(),
         leg: LegView {
             state: reservation.leg.state.as_str().to_owned(),
             attempt: reservation.leg.attempt,

@@ -15,8 +15,8 @@ use utoipa::ToSchema;
 #[derive(Serialize, ToSchema)]
 pub struct ReadingView {
     pub slot_from: Instant,
-    /// One life of the counters; a new one starts from zero.
-    pub incarnation: u64,
+    /// One life of the counters; a new one starts from zero. A name to compare, not to count with.
+    pub incarnation: String,
     pub seq: u64,
     pub bytes: u64,
     pub packets: u64,
@@ -70,7 +70,7 @@ fn reading_view(fact: &UsageFact, slot_length: SlotLength) -> ReadingView {
     let reading = &fact.reading;
     ReadingView {
         slot_from: Instant(slot_length.start_of(reading.slot)),
-        incarnation: reading.incarnation,
+        incarnation: reading.incarnation.to_string(),
         seq: reading.seq,
         bytes: reading.sold.bytes,
         packets: reading.sold.packets,

@@ -97,7 +97,14 @@ impl Driver {
                 Some(message) = self.from_links.recv() => self.heard(message),
                 Some(reply) = self.from_responders.recv() => self.replied(reply),
                 command = commands.recv(), if !commands.is_closed() || self.stopping.is_none() => match command {
-                    Some(command) => self.command(command),
+                    Some(command) => {
+                        // What was answered before this was asked leaves before it: a RAR must not overtake the
+                        // CCA that opened its session.
+                        while let Ok(reply) = self.from_responders.try_recv() {
+                            self.replied(reply);
+                        }
+                        self.command(command);
+                    }
                     None => self.stop(None),
                 },
                 () = sleep_until(due) => {

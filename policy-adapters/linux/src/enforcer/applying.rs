@@ -138,11 +138,11 @@ impl Enforcer {
             // What we believed to be there was not: read everything and try once more.
             tracing::info!(%error, "reading the maps again");
             self.kernel.tables.ensure()?;
-            self.elements = self.kernel.tables.elements(now)?;
+            self.elements = self.kernel.tables.elements(&self.elements, now)?;
             diff = diff::elements(&elements, &self.elements);
             self.kernel.tables.edit(&diff, now)?;
         }
-        self.elements = self.kernel.tables.elements(now)?;
+        self.elements = self.kernel.tables.elements(&elements, now)?;
         Ok(true)
     }
 }

@@ -78,7 +78,6 @@ impl Enforcer {
             return;
         }
         if let Err(error) = self.admissible(&desired) {
-            tracing::warn!(leg = %id, %error, "refused");
             self.report(id, attempt, PolicyReport::Refused { reason: error.to_string() });
             return;
         }
@@ -134,8 +133,9 @@ impl Enforcer {
         if desired.flows.len() > limits::FLOWS_MAX {
             return bad(format!("{} flows; at most {} are taken", desired.flows.len(), limits::FLOWS_MAX));
         }
-        if let Some(flow) = desired.flows.iter().find(|flow| !flow.is_one_family()) {
-            return bad(format!("flow {flow} has ends of two address families"));
+        // By its place: this is logged, and an address is a subscriber's.
+        if let Some(index) = desired.flows.iter().position(|flow| !flow.is_one_family()) {
+            return bad(format!("flow {index} has ends of two address families"));
         }
         if let Some(held) = self.state.legs.get(&desired.leg) {
             let moved = |direction| held.desired.side(direction).port != desired.side(direction).port;

@@ -64,7 +64,7 @@ impl Enforcer {
             _ => (told, Vec::new()),
         };
         if next != told {
-            tracing::info!(leg = %id, attempt, state = ?next, reason = outcome.err().map(|why| why.to_string()), "leg");
+            tracing::info!(leg = %id, attempt, state = next.as_str(), reason = outcome.err().map(|why| why.to_string()), "leg");
         }
         leg.told = next;
         if in_force {

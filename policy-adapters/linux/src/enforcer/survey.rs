@@ -4,6 +4,7 @@ use super::{Enforcer, PortConfig};
 use crate::error::Result;
 use crate::kernel::Kernel;
 use crate::observe;
+use std::collections::BTreeMap;
 use tollway_model::Timestamp;
 use tollway_netlink::actual::Root;
 use tollway_netlink::diff::Op;
@@ -43,7 +44,7 @@ impl Enforcer {
     pub fn leftovers(kernel: &mut Kernel, ports: &[PortConfig]) -> Result<Vec<String>> {
         let mut all: Vec<String> = kernel
             .tables
-            .elements(Timestamp::ZERO)?
+            .elements(&BTreeMap::new(), Timestamp::ZERO)?
             .keys()
             .map(|key| format!("element of map {}", key.map.name()))
             .collect();

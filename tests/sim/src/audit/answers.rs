@@ -36,7 +36,7 @@ impl Answers {
             Record::Held(held) if !self.taken.insert(held.quote) => {
                 return twice(format!("{} is taken twice", held.quote));
             }
-            Record::Confirmed { reservation } if !self.confirmed.insert(*reservation) => {
+            Record::Confirmed { reservation, .. } if !self.confirmed.insert(*reservation) => {
                 return twice(format!("{reservation} is confirmed twice"));
             }
             Record::HoldExpired { reservation } if !self.ended.insert(*reservation) => {
@@ -57,6 +57,7 @@ impl Answers {
             | Record::FlowsBound { .. }
             | Record::Started { .. }
             | Record::LegRetried { .. }
+            | Record::LegsTold(_)
             | Record::Reported(_)
             | Record::Ended(_)
             | Record::Settled { .. }

@@ -40,6 +40,7 @@ impl Capacity {
             | Record::FlowsBound { .. }
             | Record::Started { .. }
             | Record::LegRetried { .. }
+            | Record::LegsTold(_)
             | Record::Reported(_)
             | Record::Settled { .. }
             | Record::ToppedUp { .. }

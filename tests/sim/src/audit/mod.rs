@@ -92,7 +92,12 @@ impl Auditor {
     fn count_record(&mut self, record: &Record) {
         self.count(&format!("record {}", record.kind().1));
         match record {
-            Record::Ended(ended) => self.count(&format!("ended {}", ended.reason.as_str())),
+            Record::Ended(ended) => {
+                self.count(&format!("ended {}", ended.reason.as_str()));
+                if ended.detail.as_deref().is_some_and(|detail| detail.contains("no agent")) {
+                    self.count("ended without an agent");
+                }
+            }
             Record::Configured(configured) if !configured.deficits.is_empty() => self.count("deficit"),
             Record::Settled { timed_out: true, .. } => self.count("settled by the timeout"),
             Record::Answered(answered) => {
@@ -109,6 +114,7 @@ impl Auditor {
             | Record::FlowsBound { .. }
             | Record::Started { .. }
             | Record::LegRetried { .. }
+            | Record::LegsTold(_)
             | Record::Settled { .. }
             | Record::ToppedUp { .. } => {}
             Record::Reported(reported) if reported.enforcement_point == gx::POINT => {

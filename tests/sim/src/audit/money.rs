@@ -57,7 +57,7 @@ impl Money {
                 self.wallets.entry(*customer).or_default().topped_up += i128::from(amount.micros.0);
             }
             Record::Held(held) => self.held(held)?,
-            Record::Confirmed { reservation } => self.line(*reservation)?.is_confirmed = true,
+            Record::Confirmed { reservation, .. } => self.line(*reservation)?.is_confirmed = true,
             Record::HoldExpired { reservation } => self.give_back(*reservation, None)?,
             Record::Ended(ended) => self.ended(envelope.at, ended)?,
             Record::Settled { reservation, voided, timed_out } => {
@@ -77,6 +77,7 @@ impl Money {
             | Record::FlowsBound { .. }
             | Record::Started { .. }
             | Record::LegRetried { .. }
+            | Record::LegsTold(_)
             | Record::Answered(_) => {}
         }
         Ok(())

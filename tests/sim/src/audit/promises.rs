@@ -26,6 +26,9 @@ struct Promised {
     flows: Vec<Flow>,
     confirmed: Option<Seq>,
     ended: Option<(Seq, Timestamp)>,
+    /// By the journal no device can know of the leg.
+    is_untold: bool,
+    is_settled: bool,
     /// The device said that the leg is gone, at or after the window's end.
     is_removed: bool,
 }
@@ -46,8 +49,12 @@ impl Promises {
                 self.quotes.insert(quote.id);
             }
             Record::Held(held) => self.held(envelope, held, book)?,
-            Record::Confirmed { reservation } => {
+            Record::Confirmed { reservation, missing } => {
                 let promised = self.known(*reservation, seq)?;
+                if missing.as_ref().is_some_and(|point| *point != promised.point) {
+                    return Err(format!("{reservation} is told to nobody at {missing:?}"));
+                }
+                promised.is_untold = missing.is_some();
                 if promised.ended.is_some() || promised.confirmed.is_some() {
                     return Err(format!("{reservation} is confirmed and was not held"));
                 }
@@ -75,11 +82,16 @@ impl Promises {
                     }
                 }
             }
+            Record::Settled { reservation, .. } => self.known(*reservation, seq)?.is_settled = true,
+            Record::LegsTold(told) => {
+                for leg in &told.legs {
+                    self.known(leg.reservation, seq)?.is_untold = false;
+                }
+            }
             Record::MarketMade(_)
             | Record::Configured(_)
             | Record::Started { .. }
             | Record::LegRetried { .. }
-            | Record::Settled { .. }
             | Record::ToppedUp { .. }
             | Record::Answered(_) => {}
         }
@@ -99,6 +111,8 @@ impl Promises {
             flows: Vec::new(),
             confirmed: None,
             ended: None,
+            is_untold: false,
+            is_settled: false,
             is_removed: false,
         };
         match self.all.insert(held.reservation, promised) {
@@ -187,6 +201,9 @@ impl Promises {
         let Some(promised) = promised else {
             return Err(format!("invariant 1: {} is desired and not confirmed", desired.leg));
         };
+        if promised.is_untold {
+            return Err(format!("invariant 1: {} is desired and counts as told to nobody", desired.leg));
+        }
         if desired.valid_until != promised.window.until {
             return Err(format!("{} would die at {:?}", desired.leg, desired.valid_until));
         }
@@ -231,8 +248,12 @@ impl Promises {
         Ok(())
     }
 
-    /// No hold outlives its time; no window its end.
+    /// No hold outlives its time; no window its end; no money the end of what no device was told of.
     pub fn overdue(&self, clock: Timestamp) -> Result<(), String> {
+        let waits = |p: &Promised| p.is_untold && p.ended.is_some() && !p.is_settled;
+        if let Some((id, _)) = self.all.iter().find(|(_, p)| waits(p)) {
+            return Err(format!("nobody was told of {id}, it is over, and its money is not final"));
+        }
         for (id, promised) in self.all.iter().filter(|(_, p)| p.ended.is_none()) {
             let until = match promised.confirmed {
                 None => promised.held_at.plus_ms(HOLD_LIFE_MS).min(promised.window.until),
