@@ -129,6 +129,11 @@ fn tiers_of<'a>(
     }
     let other = state.config.tiers.iter().find(|(id, tier)| wanted(**id) && offered(tier));
     Err(match (other, currency) {
+        (Some((_, tier)), _) if !tier.def.fits(road) => {
+            let message = format!("tier {} is not sold on this kind of access", tier.def.name);
+            Refusal::new(Code::OutOfRange, message)
+                .fix("leave `tier` out: the offers name the tiers that are sold there")
+        }
         (Some((_, tier)), Some(currency)) => {
             let (name, sold) = (&tier.def.name, tier.def.tariff.currency);
             let message =

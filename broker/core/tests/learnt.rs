@@ -104,6 +104,9 @@ impl Mobile {
         let mut world = World::new();
         let configured = world.configure(mobile_config());
         assert!(matches!(configured, Reply::Configured { .. }), "{configured:?}");
+        for point in ["gx", "rx"] {
+            world.input(Input::AdapterConnected { enforcement_point: point.into(), connection: 1 });
+        }
         for customer in [PHONE, FLEET, CustomerId(5)] {
             world.top_up(customer, 10_000_000);
         }
@@ -213,8 +216,8 @@ fn what_is_sold_on_a_line_is_asked_for_there_and_nowhere_else() {
     expect![[r#"
         never seen: QOS_TRANSFERS.ENDPOINT_NOT_ALLOWED: this customer may not buy for that access
         seen: 2 offers
-        a tier for ports: OUT_OF_RANGE: no tier that is on sale fits the request
-        a tier for Rx: OUT_OF_RANGE: no tier that is on sale fits the request
+        a tier for ports: OUT_OF_RANGE: tier gold is not sold on this kind of access
+        a tier for Rx: OUT_OF_RANGE: tier media is not sold on this kind of access
         another's line: QOS_TRANSFERS.ENDPOINT_NOT_ALLOWED: this customer may not buy for that access
         every line: 2 offers
         a customer of a port: QOS_TRANSFERS.ENDPOINT_NOT_ALLOWED: this customer may not buy for that access
@@ -391,9 +394,9 @@ fn a_reload_keeps_what_was_learnt_and_breaks_no_promise() {
     assert_eq!(mobile.sessions(), []);
     expect![[r#"
         the same: Configured { revision: 2, changes: 0, deficits: [] }
-        without the family: CONFIGURATION_REFUSED: would break promises: access internet is used by r1; customer phone loses what r1 stand on
-        another APN: CONFIGURATION_REFUSED: would break promises: access internet is enforced elsewhere and used by r1
-        no line of it: CONFIGURATION_REFUSED: would break promises: customer phone loses what r1 stand on
+        without the family: CONFIGURATION_REFUSED: would break promises: access internet is removed and in use: r1; customer phone loses what is in use: r1
+        another APN: CONFIGURATION_REFUSED: would break promises: access internet is enforced elsewhere and in use: r1
+        no line of it: CONFIGURATION_REFUSED: would break promises: customer phone loses what is in use: r1
         every line: Configured { revision: 3, changes: 1, deficits: [] }
         a new name: Configured { revision: 4, changes: 2, deficits: [] }
         without the family, later: Configured { revision: 5, changes: 4, deficits: [] }

@@ -101,6 +101,9 @@ impl Link {
             let (connection, evicted) = self.hub.register_inside(&point, out);
             let end = self.serve(connection, told, evicted).await;
             self.hub.unregister(&point, connection);
+            // What is sold from now on is told to nobody here. A broker that is stopping need not know.
+            let gone = ToEngine::AdapterDisconnected { enforcement_point: point, connection };
+            let _ = self.hand(connection, gone).await;
             match end {
                 End::Again(why) => tracing::info!(why, "the gateways' side begins anew"),
                 End::Stopped => break,

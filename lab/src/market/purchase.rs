@@ -14,6 +14,8 @@ use tollway_model::{Schedule, Timestamp, Window};
 
 const ACTIVE_WITHIN_NS: u64 = 10 * clock::SECOND;
 const SETTLED_WITHIN_NS: u64 = 30 * clock::SECOND;
+/// Quotes for one purchase, when the ones before went out of date while they were taken.
+const QUOTES_MAX: usize = 5;
 /// A page of the list of reservations.
 const PAGE: usize = 50;
 
@@ -66,8 +68,19 @@ fn text<'a>(value: &'a Value, key: &str) -> Result<&'a str> {
     value.get(key).and_then(Value::as_str).ok_or_else(|| misread(key))
 }
 
-/// Buys; call it on a thread of the router's namespace.
+/// Buys; call it on a thread of the router's namespace. On a busy host so much of a window may pass between its quote
+/// and its confirmation that the bytes do not fit any more: then an app asks for a new one, and so does this.
 pub fn buy(client: &Client, order: &Order) -> Result<Purchase> {
+    for _ in 1..QUOTES_MAX {
+        match buy_once(client, order) {
+            Err(Error::Refused { refused, .. }) if refused.short_code() == "QUOTE_EXPIRED" => {}
+            other => return other,
+        }
+    }
+    buy_once(client, order)
+}
+
+fn buy_once(client: &Client, order: &Order) -> Result<Purchase> {
     let asked_ns = clock::now_ns();
     let answer = client.try_write("POST", "/qos-transfers/v0.1/quotes", &quote_body(order))?;
     let (offer, refused) = choose(answer, order, clock::wall_ns() / clock::MS)?;

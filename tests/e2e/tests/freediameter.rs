@@ -123,7 +123,7 @@ fn a_relay_that_complains() {
         peers::block_on(async {
             let mut fd = Relay::start(RELAY, &[PCEF], &[]);
             fd.says("daemon initialized").await;
-            let mut stream = TcpStream::connect(relay()).await.expect("it listens");
+            let mut stream = peers::within("it listens", connected()).await;
             for (command, is_whole) in
                 [(CommandCode::CapabilitiesExchange, true), (CommandCode::DeviceWatchdog, false)]
             {
@@ -136,6 +136,17 @@ fn a_relay_that_complains() {
             assert!(complaints.iter().any(|line| line.contains("DIAMETER_MISSING_AVP")), "{complaints:#?}");
         });
     });
+}
+
+/// It says that it is there a moment before it listens.
+async fn connected() -> TcpStream {
+    let mut tries = tokio::time::interval(std::time::Duration::from_millis(20));
+    loop {
+        tries.tick().await;
+        if let Ok(stream) = TcpStream::connect(relay()).await {
+            return stream;
+        }
+    }
 }
 
 fn base_request(command: CommandCode, is_whole: bool) -> Vec<u8> {
