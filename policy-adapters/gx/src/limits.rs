@@ -29,7 +29,7 @@ pub const STANDING_RULES_MAX: usize = 8;
 /// Characters of a rule name that we did not choose.
 pub const RULE_NAME_LEN_MAX: usize = 100;
 
-/// RARs a second to one gateway, if its setting does not say (issue B): far below what makes one sweat.
+/// RARs a second to one gateway, if its setting does not say: far below what makes one sweat.
 pub const RAR_RATE_DEFAULT: u32 = 200;
 /// Unused sending time that may be caught up at once: a twentieth of a second's share.
 pub const RAR_BURST_MS: u64 = 50;
@@ -43,7 +43,7 @@ pub const BACK_OFF_MS_MAX: u64 = 32_000;
 /// Until a rule that the gateway took away is asked for again: doubled each time.
 pub const REPAIR_MS_MIN: u64 = 10_000;
 pub const REPAIR_MS_MAX: u64 = 300_000;
-/// How early a rule is sent with Rule-Activation-Time (issue B: 10 min).
+/// How early a rule is sent with Rule-Activation-Time.
 pub const AHEAD_MS: u64 = 600_000;
 /// For the CCR-U with the last usage of a rule that is gone (TS 29.212 §4.5.17.5).
 pub const LAST_USAGE_MS: u64 = 5_000;

@@ -1,4 +1,4 @@
-//! The failure table of issue B, row by row, on bytes of the codec both ways.
+//! What goes wrong, one test for each way, on bytes of the codec both ways.
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 mod support;

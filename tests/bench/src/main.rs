@@ -2,6 +2,7 @@
 //! `target/bench/results.json`.
 #![allow(clippy::cast_precision_loss)]
 
+mod gx;
 mod rows;
 mod sweep;
 mod world;
@@ -28,6 +29,7 @@ fn main() -> std::io::Result<()> {
     rows.push(bytes_by_deadline());
     rows.push(steps());
     rows.push(lives());
+    rows.extend(gx::rows());
     print(&rows);
     std::fs::create_dir_all("target/bench")?;
     let text = serde_json::to_string_pretty(&rows).map_err(std::io::Error::other)?;

@@ -45,7 +45,17 @@ const EDGES: &[(&str, &[&str])] = &[
             "tollway-diameter",
         ],
     ),
-    ("tollway-bench", &["tollway-core", "tollway-billing", "tollway-policy", "tollway-model"]),
+    (
+        "tollway-bench",
+        &[
+            "tollway-core",
+            "tollway-billing",
+            "tollway-policy",
+            "tollway-model",
+            "tollway-gx",
+            "tollway-diameter",
+        ],
+    ),
     ("tollway-e2e", &[]),
 ];
 
