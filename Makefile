@@ -17,6 +17,7 @@ deps:
 	@bash scripts/deps.sh $(CARGO_MIN)
 
 demo: deps
+	@echo "building tollway and tollway-agent (minutes, the first time)"
 	@cargo build --locked --quiet -p tollway -p tollway-agent
 	@bash scripts/demo.sh $(DEMO_OUT)
 
